@@ -1,0 +1,246 @@
+"""What surrounds this process: the MPI job that it belongs to, its share of the cores, and the BLAS that NumPy uses.
+
+`distgrad/__init__` imports this module before anything else: a BLAS reads its thread variables once, when NumPy is
+loaded, so they must be set before. That is also why nothing here imports NumPy at module level.
+"""
+
+import math
+import os
+import re
+import sys
+import warnings
+from collections.abc import Mapping
+from typing import NamedTuple
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+# What distgrad itself put into THREAD_VARIABLES. Children inherit both; a value equal to the record is not the user's.
+RECORD_VARIABLE = "DISTGRAD_NUM_THREADS_SET"
+
+
+class Job(NamedTuple):
+    """The place of this process in an MPI job; `kind` names the launcher, or is "single" where there is none."""
+
+    kind: str
+    rank: int
+    world_size: int
+    local_rank: int
+    local_size: int
+
+    @property
+    def in_mpi_job(self) -> bool:
+        """Whether an MPI launcher started this process (a job of one rank counts)."""
+        return self.kind != "single"
+
+
+class _Names(NamedTuple):
+    """The environment variables in which one launcher tells a process who it is."""
+
+    kind: str
+    rank: str
+    world_size: str
+    local_rank: str
+    local_size: str
+
+
+SINGLE = Job("single", 0, 1, 0, 1)
+
+# Most specific first: PALS and Slurm also set the PMI names, and mpirun inside a Slurm job leaves Slurm's own in place.
+_LAUNCHERS = (
+    _Names(
+        "openmpi",
+        "OMPI_COMM_WORLD_RANK",
+        "OMPI_COMM_WORLD_SIZE",
+        "OMPI_COMM_WORLD_LOCAL_RANK",
+        "OMPI_COMM_WORLD_LOCAL_SIZE",
+    ),
+    _Names(
+        "mvapich",
+        "MV2_COMM_WORLD_RANK",
+        "MV2_COMM_WORLD_SIZE",
+        "MV2_COMM_WORLD_LOCAL_RANK",
+        "MV2_COMM_WORLD_LOCAL_SIZE",
+    ),
+    _Names(
+        "mvapich",
+        "MVP_COMM_WORLD_RANK",
+        "MVP_COMM_WORLD_SIZE",
+        "MVP_COMM_WORLD_LOCAL_RANK",
+        "MVP_COMM_WORLD_LOCAL_SIZE",
+    ),
+    _Names("pals", "PALS_RANKID", "PMI_SIZE", "PALS_LOCAL_RANKID", "PALS_LOCAL_SIZE"),
+    _Names("hydra", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),  # MPICH and Intel MPI
+)
+
+
+def read_job(environ: Mapping[str, str]) -> Job:
+    """The MPI job that these environment variables describe, or `SINGLE`."""
+    for names in _LAUNCHERS:
+        values = [environ.get(name, "") for name in names[1:]]
+        if all(value.isdecimal() for value in values):
+            rank, world_size, local_rank, local_size = map(int, values)
+            return Job(names.kind, rank, world_size, local_rank, local_size)
+    return _read_slurm(environ)
+
+
+def _read_slurm(environ: Mapping[str, str]) -> Job:
+    """The job of a task that srun started; a batch script or an interactive shell of Slurm is not one."""
+    names = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_STEP_ID")
+    values = [environ.get(name, "") for name in names]
+    if not all(value.isdecimal() for value in values):
+        return SINGLE
+    rank, world_size, local_rank, node, step = map(int, values)
+    if world_size == 1 or step >= 2**31:  # Slurm numbers its batch and interactive pseudo-steps from the top
+        return SINGLE
+    tasks = _expand_tasks(environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    return Job("slurm", rank, world_size, local_rank, tasks[node] if node < len(tasks) else local_rank + 1)
+
+
+def _expand_tasks(text: str) -> list[int]:
+    """Tasks of each node from Slurm's short form: "4(x2),3" is [4, 4, 3]."""
+    counts: list[int] = []
+    for tasks, repeat in re.findall(r"(\d+)(?:\(x(\d+)\))?", text):
+        counts += [int(tasks)] * int(repeat or 1)
+    return counts
+
+
+def usable_cores(job: Job) -> int:
+    """Cores for this rank alone: its share of what all ranks of the node may use, and no more than it is bound to."""
+    bound = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return max(1, min(bound, _node_cores(bound) // job.local_size))
+
+
+def _node_cores(bound: int) -> int:
+    """Cores that the ranks of this node share.
+
+    The parent of a rank is the launcher's own process: where the launcher binds each rank, the parent still has the
+    union. A CPU quota (the `cpu` limit of a container) is no binding, so it has to be read separately.
+    """
+    try:
+        shared = len(os.sched_getaffinity(os.getppid()))
+    except (AttributeError, OSError):
+        shared = bound
+    return min(max(shared, bound), _cpu_quota())
+
+
+def _cpu_quota(path: str = "/sys/fs/cgroup/cpu.max") -> int:
+    """The CPU quota of this control group in whole cores; a huge number where there is none."""
+    try:
+        with open(path) as file:
+            quota, period = file.read().split()
+    except (OSError, ValueError):
+        return sys.maxsize
+    return sys.maxsize if quota == "max" else math.ceil(int(quota) / int(period))
+
+
+def user_threads(environ: Mapping[str, str]) -> dict[str, str]:
+    """The thread variables that the user set, as against those that a parent running distgrad left behind."""
+    ours = environ.get(RECORD_VARIABLE)
+    return {name: environ[name] for name in THREAD_VARIABLES if name in environ and environ[name] != ours}
+
+
+def _apply_threads(job: Job) -> int | None:
+    """Give each rank its share of the cores as BLAS threads; None where the choice was left to the user or the BLAS."""
+    if user_threads(os.environ):
+        return None
+    for name in (RECORD_VARIABLE, *THREAD_VARIABLES):
+        os.environ.pop(name, None)  # what a parent decided for itself does not bind this process
+    if job.local_size == 1:
+        return None
+    count = usable_cores(job)
+    for name in (RECORD_VARIABLE, *THREAD_VARIABLES):
+        os.environ[name] = str(count)
+    if "numpy" in sys.modules:
+        _limit_loaded_blas(count)
+    return count
+
+
+def _limit_loaded_blas(count: int) -> None:
+    """Set the threads of a BLAS that was loaded before distgrad, and so has read its variables already."""
+    try:
+        import threadpoolctl
+    except ImportError:
+        warnings.warn(
+            f"NumPy was imported before distgrad, so each of the ranks on this node uses all cores instead of {count}. "
+            f"Import distgrad first, start with `python -m distgrad.launch`, set OMP_NUM_THREADS={count}, "
+            "or `pip install threadpoolctl`.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    else:
+        threadpoolctl.threadpool_limits(count)
+
+
+# The widest vectors of each OpenBLAS kernel family and of the CPU: 1 SSE, 2 AVX, 3 AVX2, 4 AVX-512.
+_KERNEL_WIDTH = {
+    "PRESCOTT": 1,
+    "NEHALEM": 1,
+    "SANDYBRIDGE": 2,
+    "HASWELL": 3,
+    "ZEN": 3,
+    "SKYLAKEX": 4,
+    "COOPERLAKE": 4,
+    "SAPPHIRERAPIDS": 4,
+}
+_CPU_WIDTH = (("avx512dq", 4), ("avx2", 3), ("avx", 2))
+
+
+def forced_kernel(environ: Mapping[str, str], cpu_flags: frozenset[str]) -> str | None:
+    """A sentence when the environment makes OpenBLAS use a slower kernel than this CPU allows, else None."""
+    forced = environ.get("OPENBLAS_CORETYPE", "")
+    width = next((width for flag, width in _CPU_WIDTH if flag in cpu_flags), 1)
+    if _KERNEL_WIDTH.get(forced.upper(), width) >= width:
+        return None
+    return (
+        f"OPENBLAS_CORETYPE={forced} forces a kernel with narrower vectors than this CPU has, "
+        "which can halve the speed of matrix products; unset it."
+    )
+
+
+def _cpu_flags() -> frozenset[str]:
+    try:
+        with open("/proc/cpuinfo") as file:
+            return frozenset(next((line for line in file if line.startswith("flags")), "").split())
+    except OSError:
+        return frozenset()
+
+
+class BlasConfig(NamedTuple):
+    """One BLAS library loaded in this process; `kernel` and `threads` are "?" where threadpoolctl is not installed."""
+
+    library: str
+    kernel: str
+    threads: str
+
+
+def blas_config() -> list[BlasConfig]:
+    """The BLAS libraries that this process has loaded, with the kernel and the threads that they use now."""
+    try:
+        import threadpoolctl
+    except ImportError:
+        return [BlasConfig("?", "?", "?")]
+    return [
+        BlasConfig(
+            f"{info['internal_api']} {info.get('version') or '?'}",
+            str(info.get("architecture", "?")),
+            str(info["num_threads"]),
+        )
+        for info in threadpoolctl.threadpool_info()
+        if info["user_api"] == "blas"
+    ]
+
+
+def show_config() -> None:
+    """Print the job, the cores and the BLAS as distgrad sees them, and warn where the environment slows NumPy down."""
+    print(f"job: {job.kind}, rank {job.rank} of {job.world_size} (local {job.local_rank} of {job.local_size})")
+    chosen = f"{threads}, set by distgrad" if threads else "left to the environment"
+    print(f"cores for this rank: {usable_cores(job)}; BLAS threads: {chosen}")
+    for library, kernel, count in blas_config():
+        print(f"BLAS: {library}, kernel {kernel}, threads {count}")
+    warning = forced_kernel(os.environ, _cpu_flags())
+    if warning:
+        print(f"warning: {warning}")
+
+
+job = read_job(os.environ)
+threads = _apply_threads(job)
