@@ -17,6 +17,9 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 # What distgrad itself put into THREAD_VARIABLES. Children inherit both; a value equal to the record is not the user's.
 RECORD_VARIABLE = "DISTGRAD_NUM_THREADS_SET"
 
+# The process id of the rank that the environment describes.
+RANK_VARIABLE = "DISTGRAD_RANK_PID"
+
 
 class Job(NamedTuple):
     """The place of this process in an MPI job; `kind` names the launcher, or is "single" where there is none."""
@@ -242,5 +245,29 @@ def show_config() -> None:
         print(f"warning: {warning}")
 
 
-job = read_job(os.environ)
-threads = _apply_threads(job)
+def _read_descriptor(environ: Mapping[str, str]) -> int | None:
+    value = environ.get("PMI_FD", "")
+    return int(value) if value.isdecimal() else None
+
+
+def _is_child_of_rank(environ: Mapping[str, str]) -> bool:
+    """Whether a rank started this process (a data worker, a tool): it inherits the variables of a rank and is none."""
+    owner = environ.get(RANK_VARIABLE, str(os.getpid()))
+    if owner == str(os.getpid()):
+        return False
+    multiprocessing = sys.modules.get("multiprocessing")
+    return owner == str(os.getppid()) or (multiprocessing is not None and multiprocessing.parent_process() is not None)
+
+
+def _start() -> tuple[Job, int | None]:
+    """The job and the number of threads of this process; a rank leaves its mark for its children to see."""
+    if _is_child_of_rank(os.environ):
+        return SINGLE, None  # the rank's own thread count, inherited, is right for its children as well
+    job = read_job(os.environ)
+    if job.in_mpi_job:
+        os.environ[RANK_VARIABLE] = str(os.getpid())
+    return job, _apply_threads(job)
+
+
+job, threads = _start()
+pmi_descriptor = _read_descriptor(os.environ) if job.kind == "hydra" else None  # the socket to Hydra

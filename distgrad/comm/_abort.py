@@ -1,0 +1,248 @@
+"""An MPI job ends when one of its ranks does: uncaught errors are shown with their rank, then the whole job is aborted.
+
+Without this, mpi4py finalizes MPI at the exit of a rank that raised, and that waits for peers which wait for this rank:
+the job hangs for ever on both MPICH and Open MPI.
+"""
+
+import array
+import atexit
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import stat
+import sys
+import termios
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from .._environment import job, pmi_descriptor
+from ..errors import CommError, PeerLostError
+
+# A rank whose error only says that a peer is gone lets that peer speak first, and is normally ended while it waits.
+HEAD_START = 0.3  # seconds
+STAGGER = 0.05  # seconds a rank: of errors that all ranks raise at once, one block is shown and not all of them
+
+READER_PATIENCE = 0.5  # seconds for mpirun to read a rank's last words
+READER_MARGIN = 0.01  # seconds for it to pass them on
+
+KEYBOARD_INTERRUPT_CODE = 128 + signal.SIGINT
+
+_LAUNCHER_FRAMES = (f"{os.sep}distgrad{os.sep}launch{os.sep}", "<frozen runpy>", f"{os.sep}runpy.py")
+_PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
+
+
+class Report(NamedTuple):
+    """The last words of one rank."""
+
+    rank: int
+    time: float  # seconds since the epoch
+    secondary: bool  # the error only says that another rank is gone
+    code: int  # exit status
+    text: str
+
+
+@dataclass
+class _Hooks:
+    """What is set up in this process."""
+
+    owner: int = 0  # process id: a forked child inherits the hooks but must not end its parent's job
+    report_directory: Path | None = None
+    on_leave: list[Callable[[], str | None]] = field(default_factory=list)
+
+
+_hooks = _Hooks()
+
+
+def install() -> None:
+    """Make this rank's uncaught errors, in any thread, end its MPI job; does nothing outside a job or when repeated."""
+    if not job.in_mpi_job or _hooks.owner == os.getpid():
+        return
+    _hooks.owner = os.getpid()
+    sys.excepthook = fail
+    threading.excepthook = _fail_in_thread
+    atexit.register(_leave)
+    if job.kind in ("hydra", "openmpi"):
+        die_with_parent()
+
+
+def report_to(directory: Path) -> None:
+    """Leave last words as files in `directory`, for a parent that shows the first failure last, where it exists."""
+    if directory.is_dir():  # not so on another host than the parent's
+        _hooks.report_directory = directory
+
+
+def on_leave(callback: Callable[[], str | None]) -> None:
+    """Call `callback` when this rank leaves in peace; a sentence that it returns (a peer still waits) ends the job."""
+    _hooks.on_leave.append(callback)
+
+
+def fail(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Show an uncaught error with its rank and end the job; a `sys.excepthook`."""
+    _fail(error, trace, where="")
+
+
+def _fail_in_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is None or isinstance(args.exc_value, SystemExit):
+        return  # as in plain Python, SystemExit ends the thread alone
+    name = args.thread.name if args.thread else "?"
+    _fail(args.exc_value, args.exc_traceback, where=f"in thread {name}: ")
+
+
+def _fail(error: BaseException, trace: TracebackType | None, where: str) -> None:
+    if os.getpid() != _hooks.owner:
+        sys.__excepthook__(type(error), error, trace)
+        return
+    secondary = _is_secondary(error)
+    if isinstance(error, CommError):
+        time.sleep(HEAD_START * secondary + min(STAGGER * job.rank, HEAD_START))
+    interrupted = isinstance(error, KeyboardInterrupt)
+    code = KEYBOARD_INTERRUPT_CODE if interrupted else 1
+    text = (
+        "KeyboardInterrupt"
+        if interrupted
+        else "".join(traceback.format_exception(type(error), error, _from_script(trace)))
+    )
+    end_job(Report(job.rank, time.time(), secondary, code, where + text))
+
+
+def _is_secondary(error: BaseException | None) -> bool:
+    """Whether the error, or one that it was raised from, says no more than that a peer is gone."""
+    while error is not None:
+        if isinstance(error, PeerLostError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _from_script(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback from the user's script on: the launcher's own frames teach nothing."""
+    while trace is not None and any(part in trace.tb_frame.f_code.co_filename for part in _LAUNCHER_FRAMES):
+        trace = trace.tb_next
+    return trace
+
+
+def exit_with(code: int, text: str) -> None:
+    """End the job because this rank ends with a status other than 0; `text` says how. Does not return."""
+    end_job(Report(job.rank, time.time(), False, code, text))
+
+
+def show_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Show an uncaught error as Python does, without the launcher's own frames; a `sys.excepthook`."""
+    trace = _from_script(trace)
+    sys.__excepthook__(kind, error.with_traceback(trace), trace)
+
+
+def end_job(report: Report) -> None:
+    """Publish a rank's last words, then end all ranks with its status. Does not return."""
+    _flush()
+    if not _write_report(report):
+        _write_all(2, with_rank(report).encode())
+    _await_readers()
+    stop(report.code)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    """Write without sys.stderr, which the script may have replaced."""
+    with suppress(OSError):
+        while data:
+            data = data[os.write(descriptor, data) :]
+
+
+def _await_readers() -> None:
+    """Wait until mpirun has read what this rank wrote: MPICH drops what is still in the pipes when it aborts."""
+    deadline = time.monotonic() + READER_PATIENCE
+    while any(_unread(descriptor) for descriptor in (1, 2)) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    time.sleep(READER_MARGIN)
+
+
+def _unread(descriptor: int) -> int:
+    """Bytes that were written to this pipe and not read yet; 0 where it is no pipe."""
+    with suppress(OSError):
+        if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+            count = array.array("i", [0])
+            fcntl.ioctl(descriptor, termios.FIONREAD, count)
+            return count[0]
+    return 0
+
+
+def with_rank(report: Report) -> str:
+    """The report as it stands on a screen that several ranks write to: every line says which."""
+    return "".join(f"[rank {report.rank}] {line}\n" for line in report.text.rstrip().splitlines())
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # closed, or its reader is gone: what follows matters more
+            stream.flush()
+
+
+def _write_report(report: Report) -> bool:
+    if _hooks.report_directory is None:
+        return False
+    path = _hooks.report_directory / f"rank{report.rank}.json"
+    try:
+        path.with_suffix(".part").write_text(json.dumps(report))
+        path.with_suffix(".part").replace(path)  # a rank may be ended at any moment: whole reports only
+    except OSError:
+        return False
+    return True
+
+
+def stop(code: int) -> None:
+    """End every rank of the job with this status, at once and without another word. Does not return."""
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)  # MPI_Abort's own message would push the traceback off the last lines
+    os.dup2(silence, 2)
+    mpi = sys.modules.get("mpi4py.MPI")
+    if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized():
+        mpi.COMM_WORLD.Abort(code)
+    elif _ask_hydra(code):
+        time.sleep(2)  # its signal comes within milliseconds
+    os._exit(code)
+
+
+def _ask_hydra(code: int) -> bool:
+    """Abort through Hydra's PMI socket; without MPI_Init, it ignores a rank that fails and lets the others wait."""
+    try:
+        if pmi_descriptor is None or not stat.S_ISSOCK(os.fstat(pmi_descriptor).st_mode):
+            return False
+        os.write(pmi_descriptor, f"cmd=abort exitcode={code}\n".encode())
+    except OSError:
+        return False
+    return True
+
+
+def _leave() -> None:
+    """At exit: end the job if the script failed behind our hook, or if a peer waits for this rank."""
+    if os.getpid() != _hooks.owner:
+        return
+    if getattr(sys, "last_value", None) is not None:  # someone replaced sys.excepthook and has shown the error
+        stop(1)
+    for callback in _hooks.on_leave:
+        problem = callback()
+        if problem:
+            end_job(Report(job.rank, time.time(), False, 1, problem))
+
+
+def die_with_parent(signal_number: int = signal.SIGKILL) -> None:
+    """Ask the kernel to end this process when its parent dies: Open MPI's ranks would go on without their mpirun.
+
+    The signal follows the death of the thread that started us, so this is only for parents that start processes from
+    a thread which lives as long as they do.
+    """
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal_number)
+    if os.getppid() != parent:  # it died before we asked
+        os._exit(1)

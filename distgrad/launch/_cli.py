@@ -1,0 +1,31 @@
+"""The launcher's entry: reads the command line and hands it to whoever does the work."""
+
+import sys
+from collections.abc import Sequence
+
+from .._environment import job
+from ..errors import LaunchError
+from ._request import parse
+from ._run import run
+from ._spawn import spawn
+
+USAGE_ERROR = 2  # the exit status of a command line that cannot work, as argparse and most tools have it
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `python -m distgrad.launch` with these arguments.
+
+    Returns:
+        The exit status: the script's own, or 2 where the command line or its surroundings cannot work.
+    """
+    try:
+        request = parse(argv)
+        if not request.starts_a_job:
+            return run(request)
+        if job.in_mpi_job:
+            raise LaunchError("expected no -n inside an MPI job: mpirun has started the ranks already; leave it out")
+        return spawn(request)
+    except LaunchError as error:
+        if job.rank == 0:  # the ranks of a job share one command line: one of them tells
+            print(f"distgrad.launch: error: {error}", file=sys.stderr)
+        return USAGE_ERROR

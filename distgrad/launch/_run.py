@@ -1,0 +1,93 @@
+"""Runs the user's script in this process, as `python script.py` would, with the job's rules around it."""
+
+import importlib.util
+import io
+import runpy
+import sys
+import traceback
+from pathlib import Path
+
+from .._environment import job
+from ..comm import _abort
+from ..errors import LaunchError
+from . import _env
+from ._request import Request
+from ._tag import TaggedStream
+
+
+def run(request: Request) -> int:
+    """Run the script as this rank of the job, or alone.
+
+    Returns:
+        0: a script that ends otherwise does not return here.
+    """
+    if request.is_module:
+        _check_module(request.script)
+    _env.export_rank(job, request.timeout, request.stall_warn)
+    if not job.in_mpi_job:
+        _run_alone(request)
+        return 0
+    _abort.install()
+    if request.report_dir is not None:
+        _abort.report_to(Path(request.report_dir))
+    _prepare_output(request.tag_output)
+    _run_as_rank(request)
+    return 0
+
+
+def _check_module(name: str) -> None:
+    try:
+        found = importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        found = False
+    if not found:
+        raise LaunchError(f"expected a module, but there is no module named {name!r} from {str(Path.cwd())!r}")
+
+
+def _prepare_output(tag_output: bool) -> None:
+    """Let lines appear when they are printed: through mpirun, Python would hold back blocks of 8 KiB."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
+    if tag_output:
+        sys.stdout = TaggedStream(sys.stdout, f"[{job.rank}] ")
+        sys.stderr = TaggedStream(sys.stderr, f"[{job.rank}] ")
+
+
+def _run_alone(request: Request) -> None:
+    sys.excepthook = _abort.show_error
+    _execute(request)
+
+
+def _run_as_rank(request: Request) -> None:
+    """Run the script; whatever it ends with but success ends the job.
+
+    The error is caught here and not left to sys.excepthook, which the script may have replaced.
+    """
+    try:
+        _execute(request)
+    except SystemExit as leaving:
+        _leave(leaving)
+    except BaseException as error:
+        _abort.fail(type(error), error, error.__traceback__)
+
+
+def _leave(leaving: SystemExit) -> None:
+    if leaving.code in (None, 0):
+        return
+    if isinstance(leaving.code, int):
+        place = traceback.extract_tb(leaving.__traceback__)[-1]
+        _abort.exit_with(leaving.code & 0xFF, f"exited with status {leaving.code} at {place.filename}:{place.lineno}")
+    else:
+        _abort.exit_with(1, str(leaving.code))  # sys.exit("message")
+
+
+def _execute(request: Request) -> None:
+    sys.argv = [request.script, *request.arguments]
+    if request.is_module:
+        runpy.run_module(request.script, run_name="__main__", alter_sys=True)
+        return
+    script = Path(request.script)
+    if script.is_file() and not sys.flags.safe_path:
+        sys.path[0] = str(script.resolve().parent)  # in place of the directory that `-m distgrad.launch` put there
+    runpy.run_path(request.script, run_name="__main__")

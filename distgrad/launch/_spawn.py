@@ -1,0 +1,110 @@
+"""`-n`: starts the job through the right mpirun, waits for it, and shows the first failure last."""
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import FrameType
+
+from ..comm._abort import KEYBOARD_INTERRUPT_CODE, Report, die_with_parent, with_rank
+from ._mpirun import mpirun_command
+from ._request import Request
+
+POLL = 0.1  # seconds between two looks at mpirun
+GRACE = 3.0  # seconds that mpirun has to end the job once a rank has failed
+
+
+def spawn(request: Request) -> int:
+    """Start `request.nproc` ranks and wait for them.
+
+    Returns:
+        The status of the rank that failed first, or mpirun's.
+
+    Raises:
+        LaunchError: there is no MPI, or no mpirun that belongs to it.
+    """
+    command = mpirun_command(request)
+    signal.signal(signal.SIGTERM, _exit_on_signal)
+    with tempfile.TemporaryDirectory(prefix="distgrad-launch-") as directory:
+        code = _run(command + _rank_command(request, directory), Path(directory))
+        return _conclude(code, read_reports(Path(directory)))
+
+
+def _rank_command(request: Request, directory: str) -> list[str]:
+    """The command line of one rank: this launcher again, inside the job."""
+    options = ["--report-dir", directory]
+    if request.tag_output:
+        options.append("--tag-output")
+    if request.timeout is not None:
+        options += ["--timeout", str(request.timeout)]
+    if request.stall_warn is not None:
+        options += ["--stall-warn", str(request.stall_warn)]
+    if request.is_module:
+        options.append("-m")
+    return [sys.executable, "-m", "distgrad.launch", *options, request.script, *request.arguments]
+
+
+def _exit_on_signal(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _run(command: list[str], directory: Path) -> int:
+    process = subprocess.Popen(command, preexec_fn=lambda: die_with_parent(signal.SIGTERM))
+    try:
+        return _wait(process, directory)
+    except KeyboardInterrupt:
+        return KEYBOARD_INTERRUPT_CODE
+    finally:
+        _end(process)
+
+
+def _wait(process: "subprocess.Popen[bytes]", directory: Path) -> int:
+    """Wait for mpirun; not for ever once a rank has failed, because an MPI may fail to abort."""
+    failed_at: float | None = None
+    while failed_at is None or time.monotonic() < failed_at + GRACE:
+        try:
+            code = process.wait(POLL)
+        except subprocess.TimeoutExpired:
+            if failed_at is None and any(directory.glob("rank*.json")):
+                failed_at = time.monotonic()
+        else:
+            return code if code >= 0 else 128 - code
+    return 1
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Leave no mpirun behind. At Ctrl-C the terminal has told it already; twice would cut the ranks short."""
+    for patience, signal_next in ((0.5, process.terminate), (2.0, process.kill)):
+        try:
+            process.wait(patience)
+            return
+        except subprocess.TimeoutExpired:
+            signal_next()
+    process.wait()
+
+
+def read_reports(directory: Path) -> list[Report]:
+    """The last words of the ranks that failed: the error that began it first, then by time."""
+    reports = [Report(*json.loads(path.read_text())) for path in directory.glob("rank*.json")]
+    return sorted(reports, key=lambda report: (report.secondary, report.time))
+
+
+def _conclude(code: int, reports: list[Report]) -> int:
+    """Say why the job ended, the cause last, where the eye falls."""
+    if reports:
+        first, *others = reports
+        for report in others:
+            if report.text != first.text:
+                print(with_rank(report._replace(text=report.text.rstrip().splitlines()[-1])), end="", file=sys.stderr)
+        print(with_rank(first), end="", file=sys.stderr)
+        return first.code
+    if code not in (0, KEYBOARD_INTERRUPT_CODE):
+        print(
+            f"distgrad.launch: the job ended with status {code} and no rank left a word: one was killed from outside "
+            "(out of memory?), crashed in native code, or called os._exit",
+            file=sys.stderr,
+        )
+    return code
