@@ -1,0 +1,152 @@
+"""In-place operations in the graph, and views that follow what happens to their base.
+
+An in-place write to a view v of a base b is, for the graph, two steps: the new v from the old one, and the new b, which is the old b with v put in
+its place. All other views of b take their values from the new b from then on; they notice by the history count in the shared cell.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from .._typing import Array
+from ..backend import OF_NUMPY, backend_of
+from ..errors import AutogradError, DTypeError, ShapeError
+from ._base import LEAF_MARK, TensorBase, register_view_sync, target_of
+from ._mode import mode
+from ._node import Node
+from ._op import Op
+
+
+class _Region(Op):
+    """A view's values, taken from its base: ``params = (places, shape of the base)``."""
+
+    name = "AsStrided"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array, places: Any, shape: Any) -> Array:
+        return x.reshape(-1)[places]
+
+    @staticmethod
+    def backward(xp: Any, ctx: Node, g: Any) -> Any:
+        places, shape = ctx.params
+        size = int(np.prod(shape))
+        return xp.reshape(xp.scatter(g, places, (size,)), shape)
+
+
+class _PutRegion(Op):
+    """A base with a view's region replaced: ``params = (places, shape of the base)``."""
+
+    name = "CopySlices"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array, v: Array, places: Any, shape: Any) -> Array:
+        flat = x.reshape(-1).copy()
+        flat[places] = v
+        return flat.reshape(shape)
+
+    @staticmethod
+    def backward(xp: Any, ctx: Node, g: Any) -> Any:
+        places, shape = ctx.params
+        size = int(np.prod(shape))
+        inside = xp.getitem(xp.reshape(g, (size,)), places)
+        rest = g - xp.reshape(xp.scatter(inside, places, (size,)), shape) if ctx.needs[0] else None
+        return rest, inside
+
+
+def _region(base: Array, view: Array) -> Array:
+    """For each element of `view`, its flat position in `base`, whose memory it shares."""
+    xp = backend_of(base).xp
+    start = _address(view) - _address(base)
+    offsets = xp.zeros((), dtype="int64") + start
+    for axis, (n, stride) in enumerate(zip(view.shape, view.strides, strict=True)):
+        steps = xp.arange(n, dtype="int64") * stride
+        offsets = offsets + steps.reshape((-1,) + (1,) * (view.ndim - axis - 1))
+    offsets = xp.broadcast_to(offsets, view.shape)
+    # Byte offsets to coordinates, along the axes of the base from the longest stride to the shortest.
+    flat = xp.zeros(view.shape, dtype="int64")
+    contiguous = xp.cumprod(xp.asarray((1, *base.shape[:0:-1]), dtype="int64"))[::-1]
+    for axis in sorted(range(base.ndim), key=lambda i: -base.strides[i]):
+        if base.shape[axis] > 1 and base.strides[axis]:
+            coordinate = offsets // base.strides[axis]
+            offsets = offsets - coordinate * base.strides[axis]
+            flat = flat + coordinate * contiguous[axis]
+    return flat
+
+
+def _address(array: Array) -> int:
+    return int(array.__array_interface__["data"][0]) if isinstance(array, np.ndarray) else int(array.data.ptr)
+
+
+def _sync_view(view: TensorBase) -> None:
+    """Gives a view whose family's graph changed the target that its base now implies."""
+    base = view._base
+    assert base is not None
+    view._get_extra().seen = view._cell[1]
+    target = target_of(base)
+    if target is None:
+        return
+    node = Node(_Region, backend_of(view._data), (_region(base._data, view._data), base._data.shape))
+    node.needs, node.shapes = (True,), (base._data.shape,)
+    node.link((target,), (), ())
+    view._target = node
+
+
+register_view_sync(_sync_view)
+
+
+def check_writable(t: TensorBase) -> None:
+    """Raises where torch forbids an in-place operation: on a leaf that requires grad, or a view of one, while recording."""
+    if not mode.grad:
+        return
+    if t._target is LEAF_MARK:
+        raise AutogradError(
+            "a leaf Variable that requires grad is being used in an in-place operation; do it under no_grad(), on .data, or out of place"
+        )
+    if t._base is not None and t._base._target is LEAF_MARK:
+        raise AutogradError(
+            "a view of a leaf Variable that requires grad is being used in an in-place operation; do it under no_grad(), or clone() first"
+        )
+
+
+def wrote(t: TensorBase, target: Any) -> None:
+    """Records that `t` was written in place and, while recording, that its gradient now flows to `target` (None: nowhere)."""
+    cell = t._cell
+    cell[0] += 1
+    base = t._base
+    if not mode.grad or (target is None and t._target is None and (base is None or base._target is None)):
+        return
+    cell[1] += 1
+    if base is None:
+        t._target = target
+        return
+    node = Node(_PutRegion, backend_of(t._data), (_region(base._data, t._data), base._data.shape))
+    edges = (target_of(base), target)
+    node.needs = (edges[0] is not None, edges[1] is not None)
+    node.shapes = (base._data.shape, t._data.shape)
+    if any(node.needs):
+        node.link(edges, (), ())
+        base._target = node
+    _sync_view(t)
+
+
+def replace_values(t: TensorBase, result: TensorBase, name: str) -> Any:
+    """Makes `t` hold the values and the history of `result`: the common end of the in-place operations.
+
+    Raises:
+        ShapeError: the result does not have t's shape.
+        DTypeError: the result's dtype is of a higher category than t's.
+    """
+    check_writable(t)
+    data, value = t._data, result._data
+    if value.shape != data.shape:
+        raise ShapeError(f"{name}: an in-place result must keep its shape: expected {list(data.shape)}, got {list(value.shape)}")
+    if value.dtype != data.dtype and OF_NUMPY[value.dtype].category > OF_NUMPY[data.dtype].category:
+        raise DTypeError(
+            f"{name}: result type {OF_NUMPY[value.dtype]} can't be cast to the tensor's {OF_NUMPY[data.dtype]} in place; use {name.rstrip('_')}() instead"
+        )
+    target = target_of(result)
+    if not data.flags.writeable:
+        raise AutogradError(f"{name}: this tensor is expanded or read-only memory, where one element stands for several; clone() it first")
+    data[...] = value
+    wrote(t, None if target is result else target)
+    return t

@@ -1,0 +1,144 @@
+"""Whether operations are recorded, for each thread, and the interceptors that see every operation while they are on."""
+
+import functools
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Mode(threading.local):
+    """State of one thread: `grad`, an autocast policy, and the observers (anomaly mode, profiler, tracer)."""
+
+    grad = True
+    inference = False
+    autocast: Callable[[Any, tuple[Any, ...]], tuple[Any, ...]] | None = None
+    observers: tuple[Callable[..., None], ...] = ()
+
+
+mode = _Mode()
+
+
+class Intercepts:
+    """How many interceptors are on in any thread; operations look for theirs only when it is not zero."""
+
+    __slots__ = ("active",)
+
+    def __init__(self) -> None:
+        self.active = 0
+
+
+intercepts = Intercepts()
+
+
+def add_observer(observer: Callable[..., None]) -> None:
+    """From now on `observer(op, inputs, params, outputs)` sees each operation of this thread."""
+    mode.observers = (*mode.observers, observer)
+    intercepts.active += 1
+
+
+def remove_observer(observer: Callable[..., None]) -> None:
+    """Ends what `add_observer` began."""
+    mode.observers = tuple(o for o in mode.observers if o is not observer)
+    intercepts.active -= 1
+
+
+def set_autocast(policy: Callable[[Any, tuple[Any, ...]], tuple[Any, ...]] | None) -> None:
+    """Sets the policy `policy(op, inputs) -> inputs` that may cast what an operation receives; None ends it."""
+    intercepts.active += (policy is not None) - (mode.autocast is not None)
+    mode.autocast = policy
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations of this thread are recorded."""
+    return mode.grad
+
+
+def is_inference_mode_enabled() -> bool:
+    """Whether this thread is inside `inference_mode`."""
+    return mode.inference
+
+
+class _GradMode:
+    """Sets the mode while the context lasts; also a decorator, for functions and generator functions alike."""
+
+    def __init__(self, enabled: bool) -> None:
+        self._enabled = enabled
+        self._before: list[bool] = []
+
+    def __enter__(self) -> None:
+        self._before.append(mode.grad)
+        mode.grad = self._enabled
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        mode.grad = self._before.pop()
+
+    def _fresh(self) -> "_GradMode":
+        return _GradMode(self._enabled)
+
+    def __call__(self, function: F) -> F:
+        @functools.wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            with self._fresh():
+                return function(*args, **kwargs)
+
+        return wrapped  # type: ignore[return-value]
+
+
+class no_grad(_GradMode):  # noqa: N801 - torch's name
+    """Inside, operations are not recorded. A context manager and a decorator (``@no_grad()`` or ``@no_grad``)."""
+
+    def __init__(self) -> None:
+        super().__init__(False)
+
+    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+        return super().__new__(cls) if function is None else cls()(function)
+
+
+class enable_grad(_GradMode):  # noqa: N801 - torch's name
+    """Inside, operations are recorded, also within `no_grad`."""
+
+    def __init__(self) -> None:
+        super().__init__(True)
+
+    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+        return super().__new__(cls) if function is None else cls()(function)
+
+
+class set_grad_enabled(_GradMode):  # noqa: N801 - torch's name
+    """Sets the mode at once; as a context manager, until its end."""
+
+    def __init__(self, mode: bool) -> None:
+        super().__init__(bool(mode))
+        _set(self)
+
+    def __enter__(self) -> None:
+        """The mode was set when the object was made."""
+
+
+def _set(guard: _GradMode) -> None:
+    _GradMode.__enter__(guard)
+
+
+class inference_mode(_GradMode):  # noqa: N801 - torch's name
+    """As `no_grad`. Tensors made inside stay ordinary ones, so what torch forbids afterwards works here."""
+
+    def __init__(self, mode: bool = True) -> None:
+        super().__init__(not mode)
+        self._inference = mode
+
+    def __enter__(self) -> None:
+        if self._inference:
+            super().__enter__()
+            mode.inference = True
+        else:
+            self._before.append(mode.grad)
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        super().__exit__(kind, value, trace)
+        mode.inference = False
+
+    def _fresh(self) -> "inference_mode":
+        return inference_mode(self._inference)

@@ -1,0 +1,257 @@
+"""Built-in operations on raw arrays, and the one place where an operation is applied."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from .._typing import Array
+from ..backend import Backend, backend_of, promote_dims, promote_scalar
+from ..errors import DeviceError
+from ._base import LEAF_MARK, TensorBase, sync_view, wrap
+from ._mode import intercepts, mode
+from ._node import Node, OutputOf
+
+
+class Op:
+    """One operation: subclasses give two static methods on raw arrays and say what is kept.
+
+    ``forward(ctx, *inputs, *params)`` returns an array, or a tuple of arrays. An input that is no tensor (a Python
+    number) arrives as it is. It may set ``ctx.cache`` and ``ctx.aux`` (see `Node`).
+
+    ``backward(xp, ctx, g, *saved)`` returns the gradient of each input (a tuple, or the gradient alone for one input; None
+    where none is wanted, which ``ctx.needs`` tells). `g` is the output's gradient, a tuple for several outputs (None for those that received
+    none). It uses only `xp`, operators and `saved`, writes nothing in place, and works when ``ctx.cache`` is None: then the same code gives
+    second derivatives.
+
+    ``backward_fast`` has the same signature, is used when no graph of the gradient is asked for, and may do what it likes.
+
+    Attributes:
+        name: the name of the node without ``Backward0``; the class's name by default.
+        saves: for each input, the inputs that its gradient needs.
+        saves_output: whether backward receives the outputs after the saved inputs.
+        broadcasts: the inputs were broadcast against each other; the engine undoes it.
+        view: the output shares memory with the first input.
+        non_differentiable: the outputs (by number) that have no gradient, such as indices.
+        quiet: forward runs with NumPy's floating-point warnings off, because inf and nan are results here.
+    """
+
+    name: ClassVar[str] = ""
+    saves: ClassVar[tuple[tuple[int, ...], ...]] = ()
+    saves_output: ClassVar[bool] = False
+    broadcasts: ClassVar[bool] = False
+    view: ClassVar[bool] = False
+    non_differentiable: ClassVar[tuple[int, ...]] = ()
+    quiet: ClassVar[bool] = False
+
+    forward: ClassVar[Callable[..., Any]]
+    backward: ClassVar[Callable[..., Any]]
+    backward_fast: ClassVar[Callable[..., Any]]
+    raw_backward: ClassVar[Callable[..., Any]]
+    _saved: ClassVar[tuple[int, ...]] = ()
+    _plans: ClassVar[dict[tuple[bool, ...], tuple[bool, ...]]]
+
+    def __init_subclass__(cls) -> None:
+        if "name" not in cls.__dict__:
+            cls.name = cls.__name__.lstrip("_")
+        if "forward" in cls.__dict__ and cls.quiet:
+            cls.forward = staticmethod(_silenced(cls.forward))
+        if "backward_fast" in cls.__dict__:
+            cls.raw_backward = staticmethod(cls.backward_fast)
+        elif "backward" in cls.__dict__:
+            cls.raw_backward = staticmethod(cls.backward)
+        cls._saved = tuple(sorted({i for wanted in cls.saves for i in wanted}))
+        cls._plans = {}
+
+    @classmethod
+    def plan(cls, needs: tuple[bool, ...]) -> tuple[bool, ...]:
+        """For each input in `_saved`, whether any gradient in `needs` uses it."""
+        try:
+            return cls._plans[needs]
+        except KeyError:
+            used = {i for i, wanted in enumerate(cls.saves) if i < len(needs) and needs[i] for i in wanted}
+            plan = cls._plans[needs] = tuple(i in used for i in cls._saved)
+            return plan
+
+    @classmethod
+    def on_arrays(cls, inputs: tuple[Any, ...], params: tuple[Any, ...] = ()) -> Any:
+        """The operation on raw arrays alone, with nothing recorded."""
+        array = next(x for x in inputs if hasattr(x, "dtype"))
+        return cls.forward(Node(cls, backend_of(array), params), *inputs, *params)
+
+
+def _silenced(forward: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(forward)
+    def quiet_forward(ctx: Node, *args: Any) -> Any:
+        with ctx.backend.quiet():
+            return forward(ctx, *args)
+
+    return quiet_forward
+
+
+def _record(node: Node, edges: tuple[Any, ...], tensors: tuple[Any, ...], output: Any) -> None:
+    """Links a node whose needs are set, keeping the inputs and outputs that its backward asks for."""
+    op = node.op
+    saved: list[Any] = []
+    cells: list[list[int]] = []
+    for index, used in zip(op._saved, op.plan(node.needs), strict=True):
+        t = tensors[index]
+        if not used:
+            saved.append(None)
+        elif isinstance(t, TensorBase):
+            saved.append(t._data)
+            cells.append(t._cell)
+        else:
+            saved.append(t)
+    if op.saves_output:
+        for t in output if output.__class__ is tuple else (output,):
+            saved.append(t._data)
+            cells.append(t._cell)
+    node.link(edges, tuple(saved), tuple(cells))
+
+
+def apply1(op: Any, a: Any, *params: Any) -> Any:
+    """Applies an operation of one input and one output."""
+    if intercepts.active:
+        return apply(op, (a,), params)
+    x = a._data
+    backend = backend_of(x)
+    node = Node(op, backend, params)
+    out = op.forward(node, x, *params)
+    if out.__class__ is not x.__class__:
+        out = backend.asarray(out)
+    result = wrap(out)
+    target = a._target
+    if a._base is not None:
+        sync_view(a)
+        target = a._target
+    if target is not None and mode.grad:
+        node.needs = _ONE
+        node.shapes = (x.shape,)
+        saved: tuple[Any, ...] = ()
+        cells: tuple[Any, ...] = ()
+        if op._saved:
+            saved, cells = (x,), (a._cell,)
+        if op.saves_output:
+            saved, cells = (*saved, out), (*cells, result._cell)
+        node.link((a if target is LEAF_MARK else target,), saved, cells)
+        result._target = node
+    if op.view:
+        _mark_view(result, a)
+    return result
+
+
+_ONE = (True,)
+_BOTH, _FIRST, _SECOND = (True, True), (True, False), (False, True)
+
+
+def apply2(op: Any, a: Any, b: Any, *params: Any) -> Any:
+    """Applies an operation of two inputs that are tensors of one dtype, with one output."""
+    if intercepts.active:
+        return apply(op, (a, b), params)
+    x, y = a._data, b._data
+    backend = backend_of(x)
+    if x.__class__ is not y.__class__:
+        raise _device_mismatch(op, (a, b))
+    node = Node(op, backend, params)
+    out = op.forward(node, x, y, *params)
+    if out.__class__ is not x.__class__:
+        out = backend.asarray(out)
+    result = wrap(out)
+    if a._base is not None:
+        sync_view(a)
+    if b._base is not None:
+        sync_view(b)
+    s, t = a._target, b._target
+    if (s is not None or t is not None) and mode.grad:
+        node.needs = _SECOND if s is None else _FIRST if t is None else _BOTH
+        node.shapes = (x.shape, y.shape)
+        _record(node, (a if s is LEAF_MARK else s, b if t is LEAF_MARK else t), (a, b), result)
+        result._target = node
+    return result
+
+
+def apply(op: Any, inputs: tuple[Any, ...], params: tuple[Any, ...] = ()) -> Any:
+    """Applies any operation: inputs are tensors, Python numbers, or None for one that is absent."""
+    if intercepts.active and mode.autocast is not None:
+        inputs = mode.autocast(op, inputs)
+    arrays = tuple(t._data if isinstance(t, TensorBase) else t for t in inputs)
+    first = next(x for x, t in zip(arrays, inputs, strict=True) if isinstance(t, TensorBase))
+    for x, t in zip(arrays, inputs, strict=True):
+        if isinstance(t, TensorBase) and x.__class__ is not first.__class__:
+            raise _device_mismatch(op, inputs)
+    backend = backend_of(first)
+    node = Node(op, backend, params)
+    raw = op.forward(node, *arrays, *params)
+    result: Any
+    if raw.__class__ is tuple:
+        result = tuple(wrap(r if r.__class__ is first.__class__ else backend.asarray(r)) for r in raw)
+    else:
+        result = wrap(raw if raw.__class__ is first.__class__ else backend.asarray(raw))
+    edges = tuple(_edge(t) for t in inputs)
+    if mode.grad and any(e is not None for e in edges):
+        node.needs = tuple(e is not None for e in edges)
+        node.shapes = tuple(None if x is None or not hasattr(x, "shape") else x.shape for x in arrays)
+        _record(node, edges, inputs, result)
+        _set_targets(op, node, result)
+    if op.view:
+        for r in result if result.__class__ is tuple else (result,):
+            _mark_view(r, inputs[0])
+    if intercepts.active:
+        for observer in mode.observers:
+            observer(op, node, inputs, result)
+    return result
+
+
+def _edge(t: Any) -> Any:
+    if not isinstance(t, TensorBase):
+        return None
+    if t._base is not None:
+        sync_view(t)
+    return t if t._target is LEAF_MARK else t._target
+
+
+def _set_targets(op: Any, node: Node, result: Any) -> None:
+    if result.__class__ is not tuple:
+        result._target = node
+        return
+    node.outputs = len(result)
+    for index, r in enumerate(result):
+        if index not in op.non_differentiable:
+            r._target = OutputOf(node, index)
+
+
+def _mark_view(view: TensorBase, source: TensorBase) -> None:
+    """Makes `view` share the version of `source` and, while recording, remember its base."""
+    view._cell = source._cell
+    if mode.grad:
+        view._base = source if source._base is None else source._base
+        if view._cell[1]:
+            view._get_extra().seen = view._cell[1]
+
+
+def _device_mismatch(op: Any, inputs: tuple[Any, ...]) -> DeviceError:
+    places = [str(backend_of(t._data).device_of(t._data)) for t in inputs if isinstance(t, TensorBase)]
+    return DeviceError(f"{op.name}: expected all tensors on one device, got {' and '.join(dict.fromkeys(places))}; move one with .to(device)")
+
+
+def result_dtype(inputs: tuple[Any, ...]) -> Any:
+    """torch's result dtype (a NumPy dtype) for tensors and Python numbers met in one operation."""
+    tensors = [t._data for t in inputs if isinstance(t, TensorBase)]
+    if len(tensors) == 1:
+        result = tensors[0].dtype
+    else:
+        result = promote_dims([(x.dtype, x.ndim > 0) for x in tensors])
+    for value in inputs:
+        if not isinstance(value, TensorBase):
+            result = promote_scalar(result, value)
+    return result
+
+
+def backend_for(inputs: tuple[Any, ...]) -> Backend:
+    """The backend of the first tensor among `inputs`."""
+    return backend_of(next(t._data for t in inputs if isinstance(t, TensorBase)))
+
+
+def raw(t: Any) -> Array:
+    """The raw array of a tensor; anything else as it is."""
+    return t._data if isinstance(t, TensorBase) else t

@@ -1,0 +1,28 @@
+"""Arrays on devices: which dtypes, which memory, which kernels. All GPU code is reached through here."""
+
+from ._backend import Backend as Backend
+from ._backend import as_array as as_array
+from ._backend import backend_of as backend_of
+from ._backend import register_backend as register_backend
+from ._backend import registered as registered
+from ._device import device as device
+from ._dtypes import BOOL as BOOL
+from ._dtypes import COMPLEX as COMPLEX
+from ._dtypes import FLOATING as FLOATING
+from ._dtypes import INTEGRAL as INTEGRAL
+from ._dtypes import OF_NUMPY as OF_NUMPY
+from ._dtypes import as_dtype as as_dtype
+from ._dtypes import can_cast as can_cast
+from ._dtypes import dtype as dtype
+from ._dtypes import finfo as finfo
+from ._dtypes import get_default_dtype as get_default_dtype
+from ._dtypes import iinfo as iinfo
+from ._dtypes import promote_dims as promote_dims
+from ._dtypes import promote_scalar as promote_scalar
+from ._dtypes import promote_types as promote_types
+from ._dtypes import set_default_dtype as set_default_dtype
+from ._kernels import Kernels as Kernels
+from ._namespace import Namespace as Namespace
+from ._numpy import CPU as CPU
+
+register_backend(CPU)

@@ -1,0 +1,161 @@
+"""How arguments of public functions become tensors of one dtype: shared by the op families."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .._typing import Array
+from ..autograd._base import TensorBase, wrap
+from ..autograd._node import Node
+from ..autograd._op import Op, apply, apply1, apply2, result_dtype
+from ..backend import CPU, OF_NUMPY, as_dtype, backend_of, get_default_dtype
+from ..errors import DTypeError, ShapeError
+
+Number = (bool, int, float, complex, np.bool_, np.number)
+
+
+class ToCopy(Op):
+    """A change of dtype."""
+
+    @staticmethod
+    def forward(ctx: Node, x: Array, dtype: Any) -> Array:
+        ctx.aux = x.dtype
+        return x.astype(dtype)
+
+    @staticmethod
+    def backward(xp: Any, ctx: Node, g: Any) -> Any:
+        return xp.astype(g, ctx.aux)
+
+
+def cast(t: TensorBase, dtype: Any) -> Any:
+    """`t` in the NumPy dtype `dtype`; itself if it has it already."""
+    return t if t._data.dtype == dtype else apply1(ToCopy, t, dtype)
+
+
+def tensor_of(value: Any, name: str) -> Any:
+    """A tensor as it is, an array as a tensor on the same memory.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if isinstance(value, TensorBase):
+        return value
+    if isinstance(value, np.ndarray):
+        return wrap(CPU.asarray(value))
+    raise TypeError(f"{name}: expected a Tensor, got {type(value).__name__}")
+
+
+def operand(value: Any, name: str) -> Any:
+    """A tensor or an array as a tensor; a Python or NumPy number as a Python number.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if isinstance(value, TensorBase) or value.__class__ in (float, int, bool):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, complex):
+        return value
+    return tensor_of(value, name)
+
+
+def binary(op: Any, a: Any, b: Any, *params: Any) -> Any:
+    """Applies an elementwise operation of two operands, tensors or numbers, in torch's common dtype."""
+    name: str = op.name.lower()
+    if isinstance(a, TensorBase) and isinstance(b, TensorBase):
+        x, y = a._data, b._data
+        if x.dtype is not y.dtype and x.dtype != y.dtype:
+            dtype = result_dtype((a, b))
+            a, b = cast(a, dtype), cast(b, dtype)
+        try:
+            return apply2(op, a, b, *params)
+        except ValueError:
+            raise _mismatch(name, x, y) from None
+    a, b = operand(a, name), operand(b, name)
+    if isinstance(a, TensorBase) and isinstance(b, TensorBase):
+        return binary(op, a, b, *params)
+    if not isinstance(a, TensorBase) and not isinstance(b, TensorBase):
+        raise TypeError(f"{name}: expected at least one Tensor, got {type(a).__name__} and {type(b).__name__}")
+    dtype = result_dtype((a, b))
+    if isinstance(a, TensorBase):
+        return apply(op, (cast(a, dtype), b), params)
+    return apply(op, (a, cast(b, dtype)), params)
+
+
+def _python_dtype(value: Any) -> Any:
+    if isinstance(value, bool):
+        return np.bool_
+    return np.int64 if isinstance(value, int) else get_default_dtype().numpy
+
+
+def _mismatch(name: str, x: Array, y: Array) -> Exception:
+    return ShapeError(
+        f"{name}: the shapes {list(x.shape)} and {list(y.shape)} cannot be broadcast together: from the last dimension backwards each pair "
+        "must be equal, or one of them 1"
+    )
+
+
+def floating(t: Any, name: str) -> Any:
+    """`t` in a floating-point dtype: integers and bools become the default dtype."""
+    t = tensor_of(t, name)
+    return t if t._data.dtype.kind in "fcV" else cast(t, get_default_dtype().numpy)
+
+
+def to_dtype(t: Any, dtype: Any) -> Any:
+    """`t` in the torch-style `dtype`; itself if that is None or its own."""
+    return t if dtype is None else cast(t, as_dtype(dtype).numpy)
+
+
+def axis_of(dim: int, ndim: int, name: str) -> int:
+    """A dimension counted from the front.
+
+    Raises:
+        IndexError: there is no such dimension.
+    """
+    limit = max(ndim, 1)
+    if not -limit <= dim < limit:
+        raise IndexError(f"{name}: dimension out of range (expected to be in [{-limit}, {limit - 1}], but got {dim})")
+    return dim + limit if dim < 0 else dim
+
+
+def axes_of(dim: Any, ndim: int, name: str) -> tuple[int, ...]:
+    """Several dimensions counted from the front; None or () means all.
+
+    Raises:
+        IndexError: one does not exist.
+        ShapeError: one is named twice.
+    """
+    if dim is None or (isinstance(dim, Sequence) and len(dim) == 0):
+        return tuple(range(ndim))
+    dims = (dim,) if isinstance(dim, int) else tuple(dim)
+    axes = tuple(axis_of(int(d), ndim, name) for d in dims)
+    if len(set(axes)) != len(axes):
+        raise ShapeError(f"{name}: a dimension appears twice in dim={dim}")
+    return axes if ndim else ()
+
+
+def sizes(shape: tuple[Any, ...]) -> tuple[int, ...]:
+    """The shape meant by ``f(2, 3)`` and by ``f((2, 3))`` alike."""
+    if len(shape) == 1 and not isinstance(shape[0], int) and isinstance(shape[0], Sequence):
+        shape = tuple(shape[0])
+    return tuple(int(n) for n in shape)
+
+
+def need_same_dtype(name: str, **tensors: Any) -> None:
+    """Raises where the tensors of a function do not have one dtype.
+
+    Raises:
+        DTypeError: they differ; the message names each.
+    """
+    given = {key: OF_NUMPY[t._data.dtype] for key, t in tensors.items() if t is not None}
+    if len(set(given.values())) > 1:
+        listed = ", ".join(f"{key} {value.name}" for key, value in given.items())
+        raise DTypeError(f"{name}: expected one dtype, got {listed}; convert with .to(dtype)")
+
+
+def number_tensor(value: Any, like: TensorBase) -> Any:
+    """A Python number as a 0-d tensor of the dtype that torch gives it, on the device of `like`."""
+    xp = backend_of(like._data).xp
+    return wrap(xp.asarray(value, dtype=_python_dtype(value)))

@@ -1,0 +1,153 @@
+"""Comparisons and logic: results without gradients."""
+
+import operator
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..autograd._base import TensorBase, wrap_result
+from ..autograd._op import raw, result_dtype
+from ..backend import backend_of
+from ..errors import DTypeError, ShapeError
+from ._common import operand, tensor_of
+from ._spec import op
+
+if TYPE_CHECKING:
+    from .._tensor import Tensor
+
+
+def _compare(name: str, function: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
+    a, b = operand(a, name), operand(b, name)
+    like = a if isinstance(a, TensorBase) else b
+    x, y = raw(a), raw(b)
+    if isinstance(a, TensorBase) and isinstance(b, TensorBase) and x.dtype != y.dtype:
+        dtype = result_dtype((a, b))
+        x, y = x.astype(dtype), y.astype(dtype)
+    try:
+        return wrap_result(function(x, y), like._data)
+    except ValueError:
+        raise ShapeError(f"{name}: the shapes {list(x.shape)} and {list(y.shape)} cannot be broadcast together") from None
+
+
+@op(differentiable=False)
+def eq(input: "Tensor", other: Any) -> "Tensor":
+    """``input == other``, elementwise."""
+    return _compare("eq", operator.eq, input, other)  # type: ignore[no-any-return]
+
+
+@op(differentiable=False)
+def ne(input: "Tensor", other: Any) -> "Tensor":
+    """``input != other``, elementwise."""
+    return _compare("ne", operator.ne, input, other)  # type: ignore[no-any-return]
+
+
+@op(differentiable=False)
+def lt(input: "Tensor", other: Any) -> "Tensor":
+    """``input < other``, elementwise."""
+    return _compare("lt", operator.lt, input, other)  # type: ignore[no-any-return]
+
+
+@op(differentiable=False)
+def le(input: "Tensor", other: Any) -> "Tensor":
+    """``input <= other``, elementwise."""
+    return _compare("le", operator.le, input, other)  # type: ignore[no-any-return]
+
+
+@op(differentiable=False)
+def gt(input: "Tensor", other: Any) -> "Tensor":
+    """``input > other``, elementwise."""
+    return _compare("gt", operator.gt, input, other)  # type: ignore[no-any-return]
+
+
+@op(differentiable=False)
+def ge(input: "Tensor", other: Any) -> "Tensor":
+    """``input >= other``, elementwise."""
+    return _compare("ge", operator.ge, input, other)  # type: ignore[no-any-return]
+
+
+def _integral(name: str, *values: Any) -> None:
+    for value in values:
+        kind = value._data.dtype.kind if isinstance(value, TensorBase) else "i" if isinstance(value, int) else "f"
+        if kind not in "biu":
+            raise DTypeError(f"{name}: expected bool or integer operands, got a floating-point one")
+
+
+@op(differentiable=False)
+def bitwise_and(input: "Tensor", other: Any) -> "Tensor":
+    """``input & other`` of bools or integers."""
+    _integral("bitwise_and", input, other)
+    return _compare("bitwise_and", operator.and_, input, other)  # type: ignore[no-any-return]
+
+
+@op(differentiable=False)
+def bitwise_or(input: "Tensor", other: Any) -> "Tensor":
+    """``input | other`` of bools or integers."""
+    _integral("bitwise_or", input, other)
+    return _compare("bitwise_or", operator.or_, input, other)  # type: ignore[no-any-return]
+
+
+@op(differentiable=False)
+def bitwise_xor(input: "Tensor", other: Any) -> "Tensor":
+    """``input ^ other`` of bools or integers."""
+    _integral("bitwise_xor", input, other)
+    return _compare("bitwise_xor", operator.xor, input, other)  # type: ignore[no-any-return]
+
+
+@op(differentiable=False)
+def bitwise_not(input: "Tensor") -> "Tensor":
+    """``~input`` of bools or integers."""
+    _integral("bitwise_not", input)
+    return wrap_result(~input._data, input._data)  # type: ignore[no-any-return]
+
+
+def _logical(name: str, function: str, *tensors: Any) -> Any:
+    arrays = [tensor_of(t, name)._data != 0 for t in tensors]
+    like = tensors[0]._data
+    xp = backend_of(like).xp
+    functions = {"and": xp.logical_and, "or": xp.logical_or, "xor": xp.logical_xor, "not": xp.logical_not}
+    return wrap_result(functions[function](*arrays), like)
+
+
+@op(differentiable=False)
+def logical_and(input: "Tensor", other: "Tensor") -> "Tensor":
+    """Whether both are true (not 0)."""
+    return _logical("logical_and", "and", input, other)  # type: ignore[no-any-return]
+
+
+@op(differentiable=False)
+def logical_or(input: "Tensor", other: "Tensor") -> "Tensor":
+    """Whether either is true (not 0)."""
+    return _logical("logical_or", "or", input, other)  # type: ignore[no-any-return]
+
+
+@op(differentiable=False)
+def logical_xor(input: "Tensor", other: "Tensor") -> "Tensor":
+    """Whether exactly one is true (not 0)."""
+    return _logical("logical_xor", "xor", input, other)  # type: ignore[no-any-return]
+
+
+@op(differentiable=False)
+def logical_not(input: "Tensor") -> "Tensor":
+    """Whether it is false (0)."""
+    return _logical("logical_not", "not", input)  # type: ignore[no-any-return]
+
+
+@op(differentiable=False)
+def isclose(input: "Tensor", other: "Tensor", rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> "Tensor":
+    """Whether ``|input - other| <= atol + rtol * |other|``, elementwise."""
+    a, b = tensor_of(input, "isclose"), tensor_of(other, "isclose")
+    backend = backend_of(a._data)
+    with backend.quiet():
+        return wrap_result(backend.xp.isclose(a._data, b._data, rtol=rtol, atol=atol, equal_nan=equal_nan), a._data)  # type: ignore[no-any-return]
+
+
+@op(differentiable=False)
+def allclose(input: "Tensor", other: "Tensor", rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
+    """Whether `isclose` holds everywhere."""
+    return bool(isclose(input, other, rtol, atol, equal_nan)._data.all())
+
+
+@op(differentiable=False)
+def equal(input: "Tensor", other: "Tensor") -> bool:
+    """Whether both have the same shape and elements."""
+    x, y = tensor_of(input, "equal")._data, tensor_of(other, "equal")._data
+    return x.shape == y.shape and bool((x == y).all())

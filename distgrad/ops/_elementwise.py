@@ -1,0 +1,470 @@
+"""Elementwise functions of one tensor."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from .._typing import Array
+from ..autograd._base import TensorBase, wrap_result
+from ..autograd._node import Node
+from ..autograd._op import Op, apply, apply1, result_dtype
+from ..backend import backend_of
+from ._common import cast, floating, number_tensor, operand, tensor_of
+from ._spec import op
+
+if TYPE_CHECKING:
+    from .._tensor import Tensor
+
+
+class Exp(Op):
+    saves_output = True
+    quiet = True
+
+    @staticmethod
+    def forward(ctx: Node, x: Array) -> Array:
+        return ctx.xp.exp(x)
+
+    @staticmethod
+    def backward(xp: Any, ctx: Node, g: Any, y: Any) -> Any:
+        return g * y
+
+
+class Expm1(Op):
+    saves_output = True
+    quiet = True
+
+    @staticmethod
+    def forward(ctx: Node, x: Array) -> Array:
+        return ctx.xp.expm1(x)
+
+    @staticmethod
+    def backward(xp: Any, ctx: Node, g: Any, y: Any) -> Any:
+        return g * (y + 1)
+
+
+class Log(Op):
+    saves = ((0,),)
+    quiet = True
+
+    @staticmethod
+    def forward(ctx: Node, x: Array) -> Array:
+        return ctx.xp.log(x)
+
+    @staticmethod
+    def backward(xp: Any, ctx: Node, g: Any, x: Any) -> Any:
+        return g / x
+
+
+class Log1p(Op):
+    saves = ((0,),)
+    quiet = True
+
+    @staticmethod
+    def forward(ctx: Node, x: Array) -> Array:
+        return ctx.xp.log1p(x)
+
+    @staticmethod
+    def backward(xp: Any, ctx: Node, g: Any, x: Any) -> Any:
+        return g / (x + 1)
+
+
+class Sqrt(Op):
+    saves_output = True
+    quiet = True
+
+    @staticmethod
+    def forward(ctx: Node, x: Array) -> Array:
+        return ctx.xp.sqrt(x)
+
+    @staticmethod
+    def backward(xp: Any, ctx: Node, g: Any, y: Any) -> Any:
+        return g / (y * 2)
+
+
+class Rsqrt(Op):
+    saves_output = True
+    quiet = True
+
+    @staticmethod
+    def forward(ctx: Node, x: Array) -> Array:
+        return 1 / ctx.xp.sqrt(x)
+
+    @staticmethod
+    def backward(xp: Any, ctx: Node, g: Any, y: Any) -> Any:
+        return g * (y * y * y * -0.5)
+
+
+class Abs(Op):
+    saves = ((0,),)
+
+    @staticmethod
+    def forward(ctx: Node, x: Array) -> Array:
+        return ctx.xp.abs(x)
+
+    @staticmethod
+    def backward(xp: Any, ctx: Node, g: Any, x: Any) -> Any:
+        return g * xp.sign(x)
+
+
+class Sin(Op):
+    saves = ((0,),)
+    quiet = True
+
+    @staticmethod
+    def forward(ctx: Node, x: Array) -> Array:
+        return ctx.xp.sin(x)
+
+    @staticmethod
+    def backward(xp: Any, ctx: Node, g: Any, x: Any) -> Any:
+        return g * xp.cos(x)
+
+
+class Cos(Op):
+    saves = ((0,),)
+    quiet = True
+
+    @staticmethod
+    def forward(ctx: Node, x: Array) -> Array:
+        return ctx.xp.cos(x)
+
+    @staticmethod
+    def backward(xp: Any, ctx: Node, g: Any, x: Any) -> Any:
+        return -g * xp.sin(x)
+
+
+class Tan(Op):
+    saves_output = True
+    quiet = True
+
+    @staticmethod
+    def forward(ctx: Node, x: Array) -> Array:
+        return ctx.xp.tan(x)
+
+    @staticmethod
+    def backward(xp: Any, ctx: Node, g: Any, y: Any) -> Any:
+        return g * (y * y + 1)
+
+
+class Tanh(Op):
+    saves_output = True
+
+    @staticmethod
+    def forward(ctx: Node, x: Array) -> Array:
+        return ctx.xp.tanh(x)
+
+    @staticmethod
+    def backward(xp: Any, ctx: Node, g: Any, y: Any) -> Any:
+        return g * (1 - y * y)
+
+
+class Sigmoid(Op):
+    saves_output = True
+    quiet = True
+
+    @staticmethod
+    def forward(ctx: Node, x: Array) -> Array:
+        return ctx.kernels.special.sigmoid(x)
+
+    @staticmethod
+    def backward(xp: Any, ctx: Node, g: Any, y: Any) -> Any:
+        return g * (y * (1 - y))
+
+
+class Erf(Op):
+    saves = ((0,),)
+    quiet = True
+
+    @staticmethod
+    def forward(ctx: Node, x: Array) -> Array:
+        return ctx.kernels.special.erf(x)
+
+    @staticmethod
+    def backward(xp: Any, ctx: Node, g: Any, x: Any) -> Any:
+        return g * (xp.exp(-(x * x)) * (2 / math.sqrt(math.pi)))
+
+
+class Clamp(Op):
+    """Inputs: x, and each bound as a number or None."""
+
+    name = "Clamp"
+    saves = ((0,),)
+
+    @staticmethod
+    def forward(ctx: Node, x: Array, low: Any, high: Any) -> Array:
+        if low is not None:
+            x = ctx.xp.maximum(x, low)
+        return x if high is None else ctx.xp.minimum(x, high)
+
+    @staticmethod
+    def backward(xp: Any, ctx: Node, g: Any, x: Any) -> Any:
+        low, high = ctx.params
+        inside = None if low is None else x >= low
+        if high is not None:
+            inside = x <= high if inside is None else xp.logical_and(inside, x <= high)
+        return xp.where(inside, g, xp.zeros_like(g))
+
+
+class Where(Op):
+    """Inputs: the condition, and two operands of one dtype (either may be a number)."""
+
+    saves = ((), (0,), (0,))
+    broadcasts = True
+
+    @staticmethod
+    def forward(ctx: Node, condition: Array, x: Array, y: Array) -> Array:
+        return ctx.xp.where(condition, x, y)
+
+    @staticmethod
+    def backward(xp: Any, ctx: Node, g: Any, condition: Any) -> Any:
+        zero = xp.zeros_like(g)
+        return None, xp.where(condition, g, zero) if ctx.needs[1] else None, xp.where(condition, zero, g) if ctx.needs[2] else None
+
+
+@op(inplace=True)
+def exp(input: "Tensor") -> "Tensor":
+    """e to the power of each element."""
+    return apply1(Exp, floating(input, "exp"))  # type: ignore[no-any-return]
+
+
+@op()
+def expm1(input: "Tensor") -> "Tensor":
+    """``exp(input) - 1``, exact near 0."""
+    return apply1(Expm1, floating(input, "expm1"))  # type: ignore[no-any-return]
+
+
+@op()
+def exp2(input: "Tensor") -> "Tensor":
+    """2 to the power of each element."""
+    return apply1(Exp, floating(input, "exp2") * math.log(2.0))  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def log(input: "Tensor") -> "Tensor":
+    """The natural logarithm; -inf at 0, nan below."""
+    return apply1(Log, floating(input, "log"))  # type: ignore[no-any-return]
+
+
+@op()
+def log1p(input: "Tensor") -> "Tensor":
+    """``log(1 + input)``, exact near 0."""
+    return apply1(Log1p, floating(input, "log1p"))  # type: ignore[no-any-return]
+
+
+@op()
+def log2(input: "Tensor") -> "Tensor":
+    """The logarithm to base 2."""
+    return apply1(Log, floating(input, "log2")) * (1 / math.log(2.0))  # type: ignore[no-any-return]
+
+
+@op()
+def log10(input: "Tensor") -> "Tensor":
+    """The logarithm to base 10."""
+    return apply1(Log, floating(input, "log10")) * (1 / math.log(10.0))  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def sqrt(input: "Tensor") -> "Tensor":
+    """The square root; nan below 0."""
+    return apply1(Sqrt, floating(input, "sqrt"))  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def rsqrt(input: "Tensor") -> "Tensor":
+    """``1 / sqrt(input)``."""
+    return apply1(Rsqrt, floating(input, "rsqrt"))  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def abs(input: "Tensor") -> "Tensor":
+    """The absolute value; the gradient at 0 is 0."""
+    return apply1(Abs, input)  # type: ignore[no-any-return]
+
+
+@op()
+def square(input: "Tensor") -> "Tensor":
+    """``input * input``."""
+    return input * input
+
+
+@op(inplace=True)
+def sin(input: "Tensor") -> "Tensor":
+    """The sine."""
+    return apply1(Sin, floating(input, "sin"))  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def cos(input: "Tensor") -> "Tensor":
+    """The cosine."""
+    return apply1(Cos, floating(input, "cos"))  # type: ignore[no-any-return]
+
+
+@op()
+def tan(input: "Tensor") -> "Tensor":
+    """The tangent."""
+    return apply1(Tan, floating(input, "tan"))  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def tanh(input: "Tensor") -> "Tensor":
+    """The hyperbolic tangent."""
+    return apply1(Tanh, floating(input, "tanh"))  # type: ignore[no-any-return]
+
+
+@op()
+def sinh(input: "Tensor") -> "Tensor":
+    """The hyperbolic sine."""
+    x = floating(input, "sinh")
+    return (exp(x) - exp(-x)) * 0.5
+
+
+@op()
+def cosh(input: "Tensor") -> "Tensor":
+    """The hyperbolic cosine."""
+    x = floating(input, "cosh")
+    return (exp(x) + exp(-x)) * 0.5
+
+
+@op(inplace=True)
+def sigmoid(input: "Tensor") -> "Tensor":
+    """``1 / (1 + exp(-input))``."""
+    return apply1(Sigmoid, floating(input, "sigmoid"))  # type: ignore[no-any-return]
+
+
+@op()
+def erf(input: "Tensor") -> "Tensor":
+    """The error function."""
+    return apply1(Erf, floating(input, "erf"))  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def clamp(input: "Tensor", min: Any = None, max: Any = None) -> "Tensor":
+    """Each element moved into [min, max]; a bound may be a number, a tensor or None. `max` wins where the two cross.
+
+    Raises:
+        ValueError: both bounds are None.
+    """
+    if min is None and max is None:
+        raise ValueError("clamp: expected at least one of min and max, got neither")
+    if isinstance(min, TensorBase) or isinstance(max, TensorBase):
+        return _clamp_to_tensors(input, min, max)
+    dtype = result_dtype((input, *(b for b in (min, max) if b is not None)))
+    return apply1(Clamp, cast(input, dtype), min, max)  # type: ignore[no-any-return]
+
+
+def _clamp_to_tensors(x: Any, low: Any, high: Any) -> Any:
+    # The gradient of an element on a bound goes to the element, as in torch: hence where(), and not maximum().
+    if low is not None:
+        x = where(x < low, low, x)
+    return x if high is None else where(x > high, high, x)
+
+
+@op()
+def where(condition: "Tensor", input: Any = None, other: Any = None) -> Any:
+    """``input`` where the condition holds, `other` elsewhere; all three are broadcast.
+
+    With the condition alone: the indices of its true elements, as `nonzero(as_tuple=True)`.
+    """
+    condition = tensor_of(condition, "where")
+    if input is None and other is None:
+        backend = backend_of(condition._data)
+        return tuple(wrap_result(i, condition._data) for i in backend.xp.nonzero(condition._data))
+    a, b = operand(input, "where"), operand(other, "where")
+    tensors = [t for t in (a, b) if isinstance(t, TensorBase)]
+    if not tensors:
+        a = number_tensor(a, condition)
+    dtype = result_dtype((a, b))
+    a, b = (cast(t, dtype) if isinstance(t, TensorBase) else dtype.type(t) for t in (a, b))
+    return apply(Where, (condition, a, b))
+
+
+class _Rounding(Op):
+    """Piecewise constant functions: their gradient is 0, and flows."""
+
+    @staticmethod
+    def forward(ctx: Node, x: Array, kind: str) -> Array:
+        if x.dtype.kind in "biu":
+            return x.copy() if kind != "sign" else ctx.xp.sign(x)
+        functions = {"sign": ctx.xp.sign, "floor": ctx.xp.floor, "ceil": ctx.xp.ceil, "trunc": ctx.xp.trunc, "round": ctx.xp.rint}
+        return functions[kind](x)
+
+    @staticmethod
+    def backward(xp: Any, ctx: Node, g: Any) -> Any:
+        return xp.zeros_like(g)
+
+
+class Sign(_Rounding):
+    pass
+
+
+class Floor(_Rounding):
+    pass
+
+
+class Ceil(_Rounding):
+    pass
+
+
+class Trunc(_Rounding):
+    pass
+
+
+class Round(_Rounding):
+    pass
+
+
+@op(inplace=True)
+def sign(input: "Tensor") -> "Tensor":
+    """-1, 0 or 1."""
+    return apply1(Sign, input, "sign")  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def floor(input: "Tensor") -> "Tensor":
+    """The largest whole number that is not larger."""
+    return apply1(Floor, input, "floor")  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def ceil(input: "Tensor") -> "Tensor":
+    """The smallest whole number that is not smaller."""
+    return apply1(Ceil, input, "ceil")  # type: ignore[no-any-return]
+
+
+@op()
+def trunc(input: "Tensor") -> "Tensor":
+    """The whole part, towards zero."""
+    return apply1(Trunc, input, "trunc")  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def round(input: "Tensor", *, decimals: int = 0) -> "Tensor":
+    """The nearest number with so many decimals; halves go to the even neighbour."""
+    if decimals == 0:
+        return apply1(Round, input, "round")  # type: ignore[no-any-return]
+    scale = 10.0**decimals
+    return apply1(Round, input * scale, "round") / scale  # type: ignore[no-any-return]
+
+
+def _predicate(input: Any, name: str) -> Any:
+    t = tensor_of(input, name)
+    return t, backend_of(t._data).xp
+
+
+@op(differentiable=False)
+def isnan(input: "Tensor") -> "Tensor":
+    """Whether each element is nan."""
+    t, xp = _predicate(input, "isnan")
+    return wrap_result(xp.isnan(t._data), t._data)  # type: ignore[no-any-return]
+
+
+@op(differentiable=False)
+def isinf(input: "Tensor") -> "Tensor":
+    """Whether each element is inf or -inf."""
+    t, xp = _predicate(input, "isinf")
+    return wrap_result(xp.isinf(t._data), t._data)  # type: ignore[no-any-return]
+
+
+@op(differentiable=False)
+def isfinite(input: "Tensor") -> "Tensor":
+    """Whether each element is neither nan nor infinite."""
+    t, xp = _predicate(input, "isfinite")
+    return wrap_result(xp.isfinite(t._data), t._data)  # type: ignore[no-any-return]

@@ -1,0 +1,108 @@
+"""The gradient namespace on Tensors: formulas written for arrays, run with their own gradients recorded."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from .._typing import Shape
+from ..autograd._base import TensorBase, wrap, wrap_result
+from ..autograd._engine import register_graph_namespace
+from ..autograd._op import apply, apply1
+from ..backend import backend_of
+from . import _arithmetic, _comparison, _elementwise, _indexing, _linalg, _reduce, _shape
+from ._common import cast
+
+
+def _tensor(value: Any) -> Any:
+    return value if isinstance(value, TensorBase) else wrap(value)
+
+
+class GraphNamespace:
+    """`Namespace` on Tensors."""
+
+    exp = staticmethod(_elementwise.exp)
+    log = staticmethod(_elementwise.log)
+    sqrt = staticmethod(_elementwise.sqrt)
+    sin = staticmethod(_elementwise.sin)
+    cos = staticmethod(_elementwise.cos)
+    sinh = staticmethod(_elementwise.sinh)
+    cosh = staticmethod(_elementwise.cosh)
+    tanh = staticmethod(_elementwise.tanh)
+    sigmoid = staticmethod(_elementwise.sigmoid)
+    erf = staticmethod(_elementwise.erf)
+    abs = staticmethod(_elementwise.abs)
+    sign = staticmethod(_elementwise.sign)
+    floor = staticmethod(_elementwise.floor)
+    matmul = staticmethod(_linalg.matmul)
+    swapaxes = staticmethod(_shape.transpose)
+    permute_dims = staticmethod(_shape.permute)
+    broadcast_to = staticmethod(_shape.expand)
+    reshape = staticmethod(_shape.reshape)
+
+    @staticmethod
+    def maximum(x: Any, y: Any, /) -> Any:
+        return _arithmetic.maximum(_tensor(x), y) if isinstance(y, TensorBase) else _elementwise.clamp(_tensor(x), min=y)
+
+    @staticmethod
+    def minimum(x: Any, y: Any, /) -> Any:
+        return _arithmetic.minimum(_tensor(x), y) if isinstance(y, TensorBase) else _elementwise.clamp(_tensor(x), max=y)
+
+    @staticmethod
+    def logical_and(x: Any, y: Any, /) -> Any:
+        return _comparison.logical_and(_tensor(x), _tensor(y))
+
+    @staticmethod
+    def logical_not(x: Any, /) -> Any:
+        return _comparison.logical_not(_tensor(x))
+
+    @staticmethod
+    def where(condition: Any, x: Any, y: Any, /) -> Any:
+        return _elementwise.where(_tensor(condition), x, y)
+
+    @staticmethod
+    def sum(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
+        return x if axis == () else _reduce.sum(x, axis, keepdims)
+
+    @staticmethod
+    def mean(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
+        return x if axis == () else _reduce.mean(x, axis, keepdims)
+
+    @staticmethod
+    def expand_dims(x: Any, /, *, axis: int) -> Any:
+        return _shape.unsqueeze(x, axis)
+
+    @staticmethod
+    def squeeze(x: Any, /, *, axis: int) -> Any:
+        return _shape.squeeze(x, axis)
+
+    @staticmethod
+    def astype(x: Any, dtype: Any, /) -> Any:
+        return cast(_tensor(x), dtype)
+
+    @staticmethod
+    def zeros_like(x: Any, /) -> Any:
+        return wrap_result(backend_of(x._data).xp.zeros_like(x._data), x._data)
+
+    @staticmethod
+    def ones_like(x: Any, /) -> Any:
+        return wrap_result(backend_of(x._data).xp.ones_like(x._data), x._data)
+
+    @staticmethod
+    def zeros(shape: Shape, like: Any, /) -> Any:
+        return wrap(backend_of(like._data).xp.zeros(shape, like._data.dtype))
+
+    @staticmethod
+    def getitem(x: Any, index: Any, /) -> Any:
+        return _indexing.getitem(x, index)
+
+    @staticmethod
+    def scatter(values: Any, index: Any, shape: Shape, /) -> Any:
+        return apply1(_indexing.Scatter, values, index, shape)
+
+    @staticmethod
+    def call(op: Any, inputs: tuple[Any, ...], params: tuple[Any, ...] = (), /) -> Any:
+        return apply(op, tuple(_tensor(x) if hasattr(x, "dtype") else x for x in inputs), params)
+
+
+
+
+register_graph_namespace(GraphNamespace())  # type: ignore[arg-type]
