@@ -1,12 +1,15 @@
 """What autograd knows of a tensor: an array, where its gradient flows, and who shares its memory."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from .._typing import Array
 from ..backend import backend_of
 from ..errors import AutogradError
 from ._node import LEAF, Node
+
+if TYPE_CHECKING:
+    from .._tensor import Tensor
 
 
 class _LeafMark:
@@ -74,9 +77,9 @@ def register_tensor_class(cls: Any) -> None:
     _tensor_class, _new = cls, cls.__new__
 
 
-def wrap(array: Array, target: Any = None) -> Any:
+def wrap(array: Array, target: Any = None) -> "Tensor":
     """A tensor on `array`, without a copy and without a question."""
-    t = _new(_tensor_class)
+    t: Tensor = _new(_tensor_class)
     t._data = array
     t._target = target
     t._cell = [0, 0]
@@ -86,7 +89,7 @@ def wrap(array: Array, target: Any = None) -> Any:
     return t
 
 
-def wrap_result(value: Any, like: Array) -> Any:
+def wrap_result(value: Any, like: Array) -> "Tensor":
     """A tensor on an operation's result, which NumPy may have returned as a scalar."""
     return wrap(value if value.__class__ is like.__class__ else backend_of(like).asarray(value))
 

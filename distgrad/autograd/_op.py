@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .._typing import Array
 from ..backend import Backend, backend_of, promote_dims, promote_scalar
@@ -10,6 +10,9 @@ from ..errors import DeviceError
 from ._base import LEAF_MARK, TensorBase, sync_view, wrap
 from ._mode import intercepts, mode
 from ._node import Node, OutputOf
+
+if TYPE_CHECKING:
+    from .._tensor import Tensor
 
 
 class Op:
@@ -109,10 +112,10 @@ def _record(node: Node, edges: tuple[Any, ...], tensors: tuple[Any, ...], output
     node.link(edges, tuple(saved), tuple(cells))
 
 
-def apply1(op: Any, a: Any, *params: Any) -> Any:
+def apply1(op: Any, a: Any, *params: Any) -> "Tensor":
     """Applies an operation of one input and one output."""
     if intercepts.active:
-        return apply(op, (a,), params)
+        return apply(op, (a,), params)  # type: ignore[no-any-return]
     x = a._data
     backend = backend_of(x)
     node = Node(op, backend, params)
@@ -144,10 +147,10 @@ _ONE = (True,)
 _BOTH, _FIRST, _SECOND = (True, True), (True, False), (False, True)
 
 
-def apply2(op: Any, a: Any, b: Any, *params: Any) -> Any:
+def apply2(op: Any, a: Any, b: Any, *params: Any) -> "Tensor":
     """Applies an operation of two inputs that are tensors of one dtype, with one output."""
     if intercepts.active:
-        return apply(op, (a, b), params)
+        return apply(op, (a, b), params)  # type: ignore[no-any-return]
     x, y = a._data, b._data
     backend = backend_of(x)
     if x.__class__ is not y.__class__:

@@ -108,7 +108,7 @@ def as_dtype(value: Any) -> dtype:
         DTypeError: `value` names no supported dtype.
     """
     if value.__class__ is dtype:
-        return value  # type: ignore[no-any-return]
+        return value
     if isinstance(value, str) and value.rpartition(".")[2] in _BY_NAME:
         return _BY_NAME[value.rpartition(".")[2]]
     if isinstance(value, type) and value in _OF_PYTHON:

@@ -176,13 +176,13 @@ class Neg(Op):
 
 
 def _scaled(other: Any, alpha: Any) -> Any:
-    return other if alpha == 1 else mul(other, alpha) if isinstance(other, TensorBase) else other * alpha
+    return other * alpha
 
 
 @op(inplace=True)
 def add(input: "Tensor", other: Any, *, alpha: Any = 1) -> "Tensor":
     """``input + alpha * other``, broadcast; the dtype is torch's common one."""
-    return binary(Add, input, other if alpha == 1 else _scaled(other, alpha))  # type: ignore[no-any-return]
+    return binary(Add, input, other if alpha == 1 else _scaled(other, alpha))
 
 
 @op(inplace=True)
@@ -194,7 +194,7 @@ def sub(input: "Tensor", other: Any, *, alpha: Any = 1) -> "Tensor":
     """
     if result_is_bool(input, other):
         raise DTypeError("sub: subtraction of two bool tensors is not defined; use ^ or logical_xor()")
-    return binary(Sub, input, other if alpha == 1 else _scaled(other, alpha))  # type: ignore[no-any-return]
+    return binary(Sub, input, other if alpha == 1 else _scaled(other, alpha))
 
 
 def result_is_bool(a: Any, b: Any) -> bool:
@@ -205,7 +205,7 @@ def result_is_bool(a: Any, b: Any) -> bool:
 @op(inplace=True)
 def mul(input: "Tensor", other: Any) -> "Tensor":
     """``input * other``, broadcast."""
-    return binary(Mul, input, other)  # type: ignore[no-any-return]
+    return binary(Mul, input, other)
 
 
 @op(inplace=True)
@@ -225,7 +225,7 @@ def div(input: "Tensor", other: Any, *, rounding_mode: str | None = None) -> "Te
     raise ValueError(f"div: expected rounding_mode None, 'trunc' or 'floor', got {rounding_mode!r}")
 
 
-def _true_divide(input: Any, other: Any) -> Any:
+def _true_divide(input: Any, other: Any) -> "Tensor":
     a, b = operand(input, "div"), operand(other, "div")
     if isinstance(a, TensorBase) and a._data.dtype.kind in "fV" and (b.__class__ is float or b.__class__ is int):
         return binary(Div, a, b)
@@ -239,7 +239,7 @@ def _as(a: Any, dtype: Any) -> Any:
     return cast(a, dtype) if isinstance(a, TensorBase) else dtype.type(a).item()
 
 
-def _truncated_divide(input: Any, other: Any) -> Any:
+def _truncated_divide(input: Any, other: Any) -> "Tensor":
     a, b = operand(input, "div"), operand(other, "div")
     dtype = result_dtype((a, b))
     t = a if isinstance(a, TensorBase) else b
@@ -260,7 +260,7 @@ def _xp(t: Any) -> Any:
     return _backend(t).xp
 
 
-def _plain(value: Any, like: Any) -> Any:
+def _plain(value: Any, like: Any) -> "Tensor":
     """A result through which no gradient flows."""
     return wrap_result(value, like._data)
 
@@ -279,13 +279,13 @@ def floor_divide(input: "Tensor", other: Any) -> "Tensor":
 @op(inplace=True)
 def remainder(input: "Tensor", other: Any) -> "Tensor":
     """``input % other``: the remainder has the sign of `other`, as Python's."""
-    return binary(Remainder, input, other)  # type: ignore[no-any-return]
+    return binary(Remainder, input, other)
 
 
 @op(inplace=True)
 def fmod(input: "Tensor", other: Any) -> "Tensor":
     """The remainder of the division rounded towards zero: it has the sign of `input`, as C's."""
-    return binary(Fmod, input, other)  # type: ignore[no-any-return]
+    return binary(Fmod, input, other)
 
 
 @op(inplace=True)
@@ -293,19 +293,19 @@ def pow(input: Any, exponent: Any) -> "Tensor":
     """``input ** exponent``, broadcast; either may be a number."""
     if isinstance(input, TensorBase) and isinstance(exponent, int) and exponent < 0 and input._data.dtype.kind in "iu":
         raise DTypeError("pow: integers to negative integer powers are not allowed; convert with .float() first")
-    return binary(Pow, input, exponent)  # type: ignore[no-any-return]
+    return binary(Pow, input, exponent)
 
 
 @op()
 def maximum(input: "Tensor", other: "Tensor") -> "Tensor":
     """The larger of two, elementwise; nan where either is. The gradient of a tie is shared."""
-    return binary(Maximum, tensor_of(input, "maximum"), tensor_of(other, "maximum"))  # type: ignore[no-any-return]
+    return binary(Maximum, tensor_of(input, "maximum"), tensor_of(other, "maximum"))
 
 
 @op()
 def minimum(input: "Tensor", other: "Tensor") -> "Tensor":
     """The smaller of two, elementwise; nan where either is. The gradient of a tie is shared."""
-    return binary(Minimum, tensor_of(input, "minimum"), tensor_of(other, "minimum"))  # type: ignore[no-any-return]
+    return binary(Minimum, tensor_of(input, "minimum"), tensor_of(other, "minimum"))
 
 
 @op(inplace=True)
@@ -317,10 +317,10 @@ def neg(input: "Tensor") -> "Tensor":
     """
     if input._data.dtype == np.bool_:
         raise DTypeError("neg: negation of a bool tensor is not defined; use ~ or logical_not()")
-    return apply1(Neg, input)  # type: ignore[no-any-return]
+    return apply1(Neg, input)
 
 
 @op()
 def reciprocal(input: "Tensor") -> "Tensor":
     """``1 / input``."""
-    return binary(Div, 1.0, floating(input, "reciprocal"))  # type: ignore[no-any-return]
+    return binary(Div, 1.0, floating(input, "reciprocal"))

@@ -1,7 +1,7 @@
 """How arguments of public functions become tensors of one dtype: shared by the op families."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from ..autograd._node import Node
 from ..autograd._op import Op, apply, apply1, apply2, result_dtype
 from ..backend import CPU, OF_NUMPY, as_dtype, backend_of, get_default_dtype
 from ..errors import DTypeError, ShapeError
+
+if TYPE_CHECKING:
+    from .._tensor import Tensor
 
 Number = (bool, int, float, complex, np.bool_, np.number)
 
@@ -28,19 +31,21 @@ class ToCopy(Op):
         return xp.astype(g, ctx.aux)
 
 
-def cast(t: TensorBase, dtype: Any) -> Any:
+def cast(t: Any, dtype: Any) -> "Tensor":
     """`t` in the NumPy dtype `dtype`; itself if it has it already."""
-    return t if t._data.dtype == dtype else apply1(ToCopy, t, dtype)
+    if t._data.dtype == dtype:
+        return t  # type: ignore[no-any-return]
+    return apply1(ToCopy, t, dtype)
 
 
-def tensor_of(value: Any, name: str) -> Any:
+def tensor_of(value: Any, name: str) -> "Tensor":
     """A tensor as it is, an array as a tensor on the same memory.
 
     Raises:
         TypeError: it is neither.
     """
     if isinstance(value, TensorBase):
-        return value
+        return value  # type: ignore[return-value]
     if isinstance(value, np.ndarray):
         return wrap(CPU.asarray(value))
     raise TypeError(f"{name}: expected a Tensor, got {type(value).__name__}")
@@ -61,7 +66,7 @@ def operand(value: Any, name: str) -> Any:
     return tensor_of(value, name)
 
 
-def binary(op: Any, a: Any, b: Any, *params: Any) -> Any:
+def binary(op: Any, a: Any, b: Any, *params: Any) -> "Tensor":
     """Applies an elementwise operation of two operands, tensors or numbers, in torch's common dtype."""
     name: str = op.name.lower()
     if isinstance(a, TensorBase) and isinstance(b, TensorBase):
@@ -80,8 +85,8 @@ def binary(op: Any, a: Any, b: Any, *params: Any) -> Any:
         raise TypeError(f"{name}: expected at least one Tensor, got {type(a).__name__} and {type(b).__name__}")
     dtype = result_dtype((a, b))
     if isinstance(a, TensorBase):
-        return apply(op, (cast(a, dtype), b), params)
-    return apply(op, (a, cast(b, dtype)), params)
+        return apply(op, (cast(a, dtype), b), params)  # type: ignore[no-any-return]
+    return apply(op, (a, cast(b, dtype)), params)  # type: ignore[no-any-return]
 
 
 def _python_dtype(value: Any) -> Any:
@@ -97,13 +102,13 @@ def _mismatch(name: str, x: Array, y: Array) -> Exception:
     )
 
 
-def floating(t: Any, name: str) -> Any:
+def floating(t: Any, name: str) -> "Tensor":
     """`t` in a floating-point dtype: integers and bools become the default dtype."""
     t = tensor_of(t, name)
     return t if t._data.dtype.kind in "fcV" else cast(t, get_default_dtype().numpy)
 
 
-def to_dtype(t: Any, dtype: Any) -> Any:
+def to_dtype(t: "Tensor", dtype: Any) -> "Tensor":
     """`t` in the torch-style `dtype`; itself if that is None or its own."""
     return t if dtype is None else cast(t, as_dtype(dtype).numpy)
 
@@ -155,7 +160,7 @@ def need_same_dtype(name: str, **tensors: Any) -> None:
         raise DTypeError(f"{name}: expected one dtype, got {listed}; convert with .to(dtype)")
 
 
-def number_tensor(value: Any, like: TensorBase) -> Any:
+def number_tensor(value: Any, like: TensorBase) -> "Tensor":
     """A Python number as a 0-d tensor of the dtype that torch gives it, on the device of `like`."""
     xp = backend_of(like._data).xp
     return wrap(xp.asarray(value, dtype=_python_dtype(value)))

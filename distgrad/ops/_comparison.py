@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .._tensor import Tensor
 
 
-def _compare(name: str, function: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
+def _compare(name: str, function: Callable[[Any, Any], Any], a: Any, b: Any) -> "Tensor":
     a, b = operand(a, name), operand(b, name)
     like = a if isinstance(a, TensorBase) else b
     x, y = raw(a), raw(b)
@@ -31,37 +31,37 @@ def _compare(name: str, function: Callable[[Any, Any], Any], a: Any, b: Any) -> 
 @op(differentiable=False)
 def eq(input: "Tensor", other: Any) -> "Tensor":
     """``input == other``, elementwise."""
-    return _compare("eq", operator.eq, input, other)  # type: ignore[no-any-return]
+    return _compare("eq", operator.eq, input, other)
 
 
 @op(differentiable=False)
 def ne(input: "Tensor", other: Any) -> "Tensor":
     """``input != other``, elementwise."""
-    return _compare("ne", operator.ne, input, other)  # type: ignore[no-any-return]
+    return _compare("ne", operator.ne, input, other)
 
 
 @op(differentiable=False)
 def lt(input: "Tensor", other: Any) -> "Tensor":
     """``input < other``, elementwise."""
-    return _compare("lt", operator.lt, input, other)  # type: ignore[no-any-return]
+    return _compare("lt", operator.lt, input, other)
 
 
 @op(differentiable=False)
 def le(input: "Tensor", other: Any) -> "Tensor":
     """``input <= other``, elementwise."""
-    return _compare("le", operator.le, input, other)  # type: ignore[no-any-return]
+    return _compare("le", operator.le, input, other)
 
 
 @op(differentiable=False)
 def gt(input: "Tensor", other: Any) -> "Tensor":
     """``input > other``, elementwise."""
-    return _compare("gt", operator.gt, input, other)  # type: ignore[no-any-return]
+    return _compare("gt", operator.gt, input, other)
 
 
 @op(differentiable=False)
 def ge(input: "Tensor", other: Any) -> "Tensor":
     """``input >= other``, elementwise."""
-    return _compare("ge", operator.ge, input, other)  # type: ignore[no-any-return]
+    return _compare("ge", operator.ge, input, other)
 
 
 def _integral(name: str, *values: Any) -> None:
@@ -75,31 +75,31 @@ def _integral(name: str, *values: Any) -> None:
 def bitwise_and(input: "Tensor", other: Any) -> "Tensor":
     """``input & other`` of bools or integers."""
     _integral("bitwise_and", input, other)
-    return _compare("bitwise_and", operator.and_, input, other)  # type: ignore[no-any-return]
+    return _compare("bitwise_and", operator.and_, input, other)
 
 
 @op(differentiable=False)
 def bitwise_or(input: "Tensor", other: Any) -> "Tensor":
     """``input | other`` of bools or integers."""
     _integral("bitwise_or", input, other)
-    return _compare("bitwise_or", operator.or_, input, other)  # type: ignore[no-any-return]
+    return _compare("bitwise_or", operator.or_, input, other)
 
 
 @op(differentiable=False)
 def bitwise_xor(input: "Tensor", other: Any) -> "Tensor":
     """``input ^ other`` of bools or integers."""
     _integral("bitwise_xor", input, other)
-    return _compare("bitwise_xor", operator.xor, input, other)  # type: ignore[no-any-return]
+    return _compare("bitwise_xor", operator.xor, input, other)
 
 
 @op(differentiable=False)
 def bitwise_not(input: "Tensor") -> "Tensor":
     """``~input`` of bools or integers."""
     _integral("bitwise_not", input)
-    return wrap_result(~input._data, input._data)  # type: ignore[no-any-return]
+    return wrap_result(~input._data, input._data)
 
 
-def _logical(name: str, function: str, *tensors: Any) -> Any:
+def _logical(name: str, function: str, *tensors: Any) -> "Tensor":
     arrays = [tensor_of(t, name)._data != 0 for t in tensors]
     like = tensors[0]._data
     xp = backend_of(like).xp
@@ -110,25 +110,25 @@ def _logical(name: str, function: str, *tensors: Any) -> Any:
 @op(differentiable=False)
 def logical_and(input: "Tensor", other: "Tensor") -> "Tensor":
     """Whether both are true (not 0)."""
-    return _logical("logical_and", "and", input, other)  # type: ignore[no-any-return]
+    return _logical("logical_and", "and", input, other)
 
 
 @op(differentiable=False)
 def logical_or(input: "Tensor", other: "Tensor") -> "Tensor":
     """Whether either is true (not 0)."""
-    return _logical("logical_or", "or", input, other)  # type: ignore[no-any-return]
+    return _logical("logical_or", "or", input, other)
 
 
 @op(differentiable=False)
 def logical_xor(input: "Tensor", other: "Tensor") -> "Tensor":
     """Whether exactly one is true (not 0)."""
-    return _logical("logical_xor", "xor", input, other)  # type: ignore[no-any-return]
+    return _logical("logical_xor", "xor", input, other)
 
 
 @op(differentiable=False)
 def logical_not(input: "Tensor") -> "Tensor":
     """Whether it is false (0)."""
-    return _logical("logical_not", "not", input)  # type: ignore[no-any-return]
+    return _logical("logical_not", "not", input)
 
 
 @op(differentiable=False)
@@ -137,7 +137,7 @@ def isclose(input: "Tensor", other: "Tensor", rtol: float = 1e-05, atol: float =
     a, b = tensor_of(input, "isclose"), tensor_of(other, "isclose")
     backend = backend_of(a._data)
     with backend.quiet():
-        return wrap_result(backend.xp.isclose(a._data, b._data, rtol=rtol, atol=atol, equal_nan=equal_nan), a._data)  # type: ignore[no-any-return]
+        return wrap_result(backend.xp.isclose(a._data, b._data, rtol=rtol, atol=atol, equal_nan=equal_nan), a._data)
 
 
 @op(differentiable=False)

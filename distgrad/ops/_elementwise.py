@@ -8,7 +8,8 @@ from ..autograd._base import TensorBase, wrap_result
 from ..autograd._node import Node
 from ..autograd._op import Op, apply, apply1, result_dtype
 from ..backend import backend_of
-from ._common import cast, floating, number_tensor, operand, tensor_of
+from ._arithmetic import Mul
+from ._common import binary, cast, floating, number_tensor, operand, tensor_of
 from ._spec import op
 
 if TYPE_CHECKING:
@@ -222,91 +223,91 @@ class Where(Op):
 @op(inplace=True)
 def exp(input: "Tensor") -> "Tensor":
     """e to the power of each element."""
-    return apply1(Exp, floating(input, "exp"))  # type: ignore[no-any-return]
+    return apply1(Exp, floating(input, "exp"))
 
 
 @op()
 def expm1(input: "Tensor") -> "Tensor":
     """``exp(input) - 1``, exact near 0."""
-    return apply1(Expm1, floating(input, "expm1"))  # type: ignore[no-any-return]
+    return apply1(Expm1, floating(input, "expm1"))
 
 
 @op()
 def exp2(input: "Tensor") -> "Tensor":
     """2 to the power of each element."""
-    return apply1(Exp, floating(input, "exp2") * math.log(2.0))  # type: ignore[no-any-return]
+    return apply1(Exp, floating(input, "exp2") * math.log(2.0))
 
 
 @op(inplace=True)
 def log(input: "Tensor") -> "Tensor":
     """The natural logarithm; -inf at 0, nan below."""
-    return apply1(Log, floating(input, "log"))  # type: ignore[no-any-return]
+    return apply1(Log, floating(input, "log"))
 
 
 @op()
 def log1p(input: "Tensor") -> "Tensor":
     """``log(1 + input)``, exact near 0."""
-    return apply1(Log1p, floating(input, "log1p"))  # type: ignore[no-any-return]
+    return apply1(Log1p, floating(input, "log1p"))
 
 
 @op()
 def log2(input: "Tensor") -> "Tensor":
     """The logarithm to base 2."""
-    return apply1(Log, floating(input, "log2")) * (1 / math.log(2.0))  # type: ignore[no-any-return]
+    return apply1(Log, floating(input, "log2")) * (1 / math.log(2.0))
 
 
 @op()
 def log10(input: "Tensor") -> "Tensor":
     """The logarithm to base 10."""
-    return apply1(Log, floating(input, "log10")) * (1 / math.log(10.0))  # type: ignore[no-any-return]
+    return apply1(Log, floating(input, "log10")) * (1 / math.log(10.0))
 
 
 @op(inplace=True)
 def sqrt(input: "Tensor") -> "Tensor":
     """The square root; nan below 0."""
-    return apply1(Sqrt, floating(input, "sqrt"))  # type: ignore[no-any-return]
+    return apply1(Sqrt, floating(input, "sqrt"))
 
 
 @op(inplace=True)
 def rsqrt(input: "Tensor") -> "Tensor":
     """``1 / sqrt(input)``."""
-    return apply1(Rsqrt, floating(input, "rsqrt"))  # type: ignore[no-any-return]
+    return apply1(Rsqrt, floating(input, "rsqrt"))
 
 
 @op(inplace=True)
 def abs(input: "Tensor") -> "Tensor":
     """The absolute value; the gradient at 0 is 0."""
-    return apply1(Abs, input)  # type: ignore[no-any-return]
+    return apply1(Abs, input)
 
 
 @op()
 def square(input: "Tensor") -> "Tensor":
     """``input * input``."""
-    return input * input
+    return binary(Mul, input, input)
 
 
 @op(inplace=True)
 def sin(input: "Tensor") -> "Tensor":
     """The sine."""
-    return apply1(Sin, floating(input, "sin"))  # type: ignore[no-any-return]
+    return apply1(Sin, floating(input, "sin"))
 
 
 @op(inplace=True)
 def cos(input: "Tensor") -> "Tensor":
     """The cosine."""
-    return apply1(Cos, floating(input, "cos"))  # type: ignore[no-any-return]
+    return apply1(Cos, floating(input, "cos"))
 
 
 @op()
 def tan(input: "Tensor") -> "Tensor":
     """The tangent."""
-    return apply1(Tan, floating(input, "tan"))  # type: ignore[no-any-return]
+    return apply1(Tan, floating(input, "tan"))
 
 
 @op(inplace=True)
 def tanh(input: "Tensor") -> "Tensor":
     """The hyperbolic tangent."""
-    return apply1(Tanh, floating(input, "tanh"))  # type: ignore[no-any-return]
+    return apply1(Tanh, floating(input, "tanh"))
 
 
 @op()
@@ -326,13 +327,13 @@ def cosh(input: "Tensor") -> "Tensor":
 @op(inplace=True)
 def sigmoid(input: "Tensor") -> "Tensor":
     """``1 / (1 + exp(-input))``."""
-    return apply1(Sigmoid, floating(input, "sigmoid"))  # type: ignore[no-any-return]
+    return apply1(Sigmoid, floating(input, "sigmoid"))
 
 
 @op()
 def erf(input: "Tensor") -> "Tensor":
     """The error function."""
-    return apply1(Erf, floating(input, "erf"))  # type: ignore[no-any-return]
+    return apply1(Erf, floating(input, "erf"))
 
 
 @op(inplace=True)
@@ -347,7 +348,7 @@ def clamp(input: "Tensor", min: Any = None, max: Any = None) -> "Tensor":
     if isinstance(min, TensorBase) or isinstance(max, TensorBase):
         return _clamp_to_tensors(input, min, max)
     dtype = result_dtype((input, *(b for b in (min, max) if b is not None)))
-    return apply1(Clamp, cast(input, dtype), min, max)  # type: ignore[no-any-return]
+    return apply1(Clamp, cast(input, dtype), min, max)
 
 
 def _clamp_to_tensors(x: Any, low: Any, high: Any) -> Any:
@@ -414,34 +415,34 @@ class Round(_Rounding):
 @op(inplace=True)
 def sign(input: "Tensor") -> "Tensor":
     """-1, 0 or 1."""
-    return apply1(Sign, input, "sign")  # type: ignore[no-any-return]
+    return apply1(Sign, input, "sign")
 
 
 @op(inplace=True)
 def floor(input: "Tensor") -> "Tensor":
     """The largest whole number that is not larger."""
-    return apply1(Floor, input, "floor")  # type: ignore[no-any-return]
+    return apply1(Floor, input, "floor")
 
 
 @op(inplace=True)
 def ceil(input: "Tensor") -> "Tensor":
     """The smallest whole number that is not smaller."""
-    return apply1(Ceil, input, "ceil")  # type: ignore[no-any-return]
+    return apply1(Ceil, input, "ceil")
 
 
 @op()
 def trunc(input: "Tensor") -> "Tensor":
     """The whole part, towards zero."""
-    return apply1(Trunc, input, "trunc")  # type: ignore[no-any-return]
+    return apply1(Trunc, input, "trunc")
 
 
 @op(inplace=True)
 def round(input: "Tensor", *, decimals: int = 0) -> "Tensor":
     """The nearest number with so many decimals; halves go to the even neighbour."""
     if decimals == 0:
-        return apply1(Round, input, "round")  # type: ignore[no-any-return]
+        return apply1(Round, input, "round")
     scale = 10.0**decimals
-    return apply1(Round, input * scale, "round") / scale  # type: ignore[no-any-return]
+    return apply1(Round, input * scale, "round") / scale
 
 
 def _predicate(input: Any, name: str) -> Any:
@@ -453,18 +454,18 @@ def _predicate(input: Any, name: str) -> Any:
 def isnan(input: "Tensor") -> "Tensor":
     """Whether each element is nan."""
     t, xp = _predicate(input, "isnan")
-    return wrap_result(xp.isnan(t._data), t._data)  # type: ignore[no-any-return]
+    return wrap_result(xp.isnan(t._data), t._data)
 
 
 @op(differentiable=False)
 def isinf(input: "Tensor") -> "Tensor":
     """Whether each element is inf or -inf."""
     t, xp = _predicate(input, "isinf")
-    return wrap_result(xp.isinf(t._data), t._data)  # type: ignore[no-any-return]
+    return wrap_result(xp.isinf(t._data), t._data)
 
 
 @op(differentiable=False)
 def isfinite(input: "Tensor") -> "Tensor":
     """Whether each element is neither nan nor infinite."""
     t, xp = _predicate(input, "isfinite")
-    return wrap_result(xp.isfinite(t._data), t._data)  # type: ignore[no-any-return]
+    return wrap_result(xp.isfinite(t._data), t._data)

@@ -40,11 +40,11 @@ class GraphNamespace:
 
     @staticmethod
     def maximum(x: Any, y: Any, /) -> Any:
-        return _arithmetic.maximum(_tensor(x), y) if isinstance(y, TensorBase) else _elementwise.clamp(_tensor(x), min=y)
+        return _arithmetic.maximum(_tensor(x), _tensor(y)) if isinstance(y, TensorBase) else _elementwise.clamp(_tensor(x), min=y)
 
     @staticmethod
     def minimum(x: Any, y: Any, /) -> Any:
-        return _arithmetic.minimum(_tensor(x), y) if isinstance(y, TensorBase) else _elementwise.clamp(_tensor(x), max=y)
+        return _arithmetic.minimum(_tensor(x), _tensor(y)) if isinstance(y, TensorBase) else _elementwise.clamp(_tensor(x), max=y)
 
     @staticmethod
     def logical_and(x: Any, y: Any, /) -> Any:

@@ -50,7 +50,7 @@ class ToDevice(Op):
 @op()
 def clone(input: "Tensor", *, memory_format: Any = None) -> "Tensor":
     """A copy, through which gradients flow. `memory_format` is accepted and has no effect."""
-    return apply1(Clone, tensor_of(input, "clone"))  # type: ignore[no-any-return]
+    return apply1(Clone, tensor_of(input, "clone"))
 
 
 @op()
@@ -64,7 +64,7 @@ def detach(input: "Tensor") -> "Tensor":
     """A tensor on the same memory, without history."""
     t = wrap(input._data)
     t._cell = input._cell
-    return t  # type: ignore[no-any-return]
+    return t
 
 
 def move(t: Any, where: Any, to: Any, copy: bool) -> Any:

@@ -8,6 +8,8 @@ import numpy as np
 from ..._typing import Array, Shape
 from . import _special
 
+_add_reduce: Any = np.add.reduce  # its stubs refuse keepdims as a variable
+
 
 class NumpyNamespace:
     """`Namespace` by NumPy: most names are NumPy's own functions."""
@@ -31,7 +33,6 @@ class NumpyNamespace:
     logical_not = staticmethod(np.logical_not)
     where = staticmethod(np.where)
     matmul = staticmethod(np.matmul)
-    reshape = staticmethod(np.reshape)
     broadcast_to = staticmethod(np.broadcast_to)
     permute_dims = staticmethod(np.transpose)
     swapaxes = staticmethod(np.swapaxes)
@@ -42,7 +43,7 @@ class NumpyNamespace:
 
     @staticmethod
     def sum(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
-        return np.add.reduce(x, axis=axis, keepdims=keepdims, dtype=x.dtype)
+        return _add_reduce(x, axis=axis, keepdims=keepdims, dtype=x.dtype)
 
     @staticmethod
     def mean(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
@@ -59,6 +60,10 @@ class NumpyNamespace:
     @staticmethod
     def cumulative_sum(x: Array, /, *, axis: int) -> Array:
         return np.cumsum(x, axis=axis, dtype=x.dtype)
+
+    @staticmethod
+    def reshape(x: Array, /, shape: Shape) -> Array:
+        return x.reshape(shape)
 
     @staticmethod
     def expand_dims(x: Array, /, *, axis: int) -> Array:
