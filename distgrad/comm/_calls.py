@@ -1,0 +1,63 @@
+"""What a rank calls: the description that ranks compare with each other before they touch any data."""
+
+from enum import IntEnum
+from typing import NamedTuple
+
+from ._dtypes import BY_CODE
+from ._types import ReduceOp
+
+ANY = -1  # a count that may differ between ranks
+
+
+class Kind(IntEnum):
+    """Every operation in which all ranks of a group take part together."""
+
+    NONE = 0
+    ALL_REDUCE = 1
+    BROADCAST = 2
+    ALL_GATHER = 3
+    BARRIER = 4
+    REDUCE = 5
+    REDUCE_SCATTER = 6
+    GATHER = 7
+    SCATTER = 8
+    ALL_TO_ALL = 9
+    BROADCAST_OBJECT = 10
+    ALL_GATHER_OBJECT = 11
+    GATHER_OBJECT = 12
+    SCATTER_OBJECT = 13
+    SPLIT = 14
+    EMPTY = 15
+    CLOSE = 16
+
+
+class Call(NamedTuple):
+    """One collective call of one rank. Ranks that meet in a collective must agree in every field.
+
+    `elements` counts values of the dtype with this `code` (see `_dtypes`); `op` and `root` are -1 where there is none.
+    """
+
+    kind: Kind
+    elements: int = 0
+    code: int = 0
+    op: int = -1
+    root: int = -1
+
+    def pack(self) -> tuple[int, int]:
+        """The call as two non-negative 63-bit integers, for shared memory and for MPI."""
+        return self.kind | self.code << 8 | (self.op + 1) << 16 | (self.root + 1) << 24, self.elements + 1
+
+    @classmethod
+    def unpack(cls, what: int, elements: int) -> "Call":
+        """The call that `pack` turned into these two integers."""
+        return cls(Kind(what & 255), elements - 1, what >> 8 & 255, (what >> 16 & 255) - 1, (what >> 24) - 1)
+
+    def __str__(self) -> str:
+        details = [ReduceOp(self.op).name] if self.op >= 0 else []
+        if self.root >= 0:
+            details.append(f"root {self.root}")
+        if self.elements > 0:
+            row = BY_CODE.get(self.code)
+            size = f" = {self.elements * row.dtype.itemsize:,} bytes" if row else ""
+            details.append(f"{self.elements:,} {row.dtype if row else 'bytes'}{size}")
+        return f"{self.kind.name.lower()}({', '.join(details)})"

@@ -1,0 +1,77 @@
+"""Checks of arguments, written once for all backends; every message says expected, got, and the fix."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .._typing import Array
+from ..errors import CommError
+from ._buffers import DeviceArray
+from ._dtypes import lookup
+
+
+def check_flat(buffer: Array, name: str = "buffer") -> None:
+    """Raise CommError unless `buffer` is a contiguous 1-D array."""
+    if not isinstance(buffer, np.ndarray) and not isinstance(buffer, DeviceArray):
+        raise CommError(f"expected `{name}` to be a 1-D array, got {type(buffer).__name__}")
+    if buffer.ndim != 1 or not buffer.flags.c_contiguous:
+        layout = "contiguous" if buffer.flags.c_contiguous else "non-contiguous"
+        raise CommError(
+            f"expected `{name}` to be a contiguous 1-D array, got a {layout} one of shape {buffer.shape}; a "
+            "communicator works on flat memory: use the functions of distgrad.comm, which take any shape, or pass "
+            "array.reshape(-1)"
+        )
+
+
+def check_rank(rank: int, size: int, name: str) -> None:
+    """Raise CommError unless `rank` is a rank of a group of `size`."""
+    if not 0 <= rank < size:
+        raise CommError(f"expected {name} to be a rank of this group, 0 to {size - 1}, got {rank}")
+
+
+def check_peer(buffer: Array, peer: int, rank: int, size: int, name: str) -> None:
+    """Raise CommError unless `buffer` can go to, or come from, rank `peer`."""
+    check_flat(buffer)
+    lookup(buffer.dtype)
+    check_rank(peer, size, name)
+    if peer == rank:
+        raise CommError(f"expected {name} to be another rank, got {peer}, which is this rank itself")
+
+
+def check_pair(output: Array, input: Array, gets: int, puts: int) -> None:
+    """Raise CommError unless output and input have one dtype and sizes in the ratio gets : puts."""
+    check_flat(output, "output")
+    check_flat(input, "input")
+    if output.dtype != input.dtype:
+        raise CommError(f"expected output and input of one dtype, got {output.dtype} and {input.dtype}")
+    if output.size * puts != input.size * gets:
+        raise CommError(
+            f"expected output and input sizes in the ratio {gets} : {puts} (the group has {max(gets, puts)} ranks), "
+            f"got {output.size} and {input.size} elements"
+        )
+
+
+def check_root_buffer(whole: Array | None, part: Array, root: int, rank: int, size: int, name: str) -> None:
+    """Raise CommError unless `whole` is there on the root alone and holds one part for each rank."""
+    check_rank(root, size, "root")
+    check_flat(part, "input" if name == "output" else "output")
+    if (whole is not None) != (rank == root):
+        want, got = ("an array", "None") if whole is None else ("None", "an array")
+        raise CommError(f"expected `{name}` to be {want} on rank {rank} (root is {root}), got {got}")
+    if whole is not None:
+        check_pair(whole, part, size, 1)
+
+
+def check_counts(buffer: Array, counts: Sequence[int] | None, size: int, name: str) -> list[int]:
+    """The number of elements for each rank; raises CommError where they do not fit the buffer."""
+    check_flat(buffer, name)
+    if counts is None:
+        if buffer.size % size:
+            raise CommError(
+                f"expected `{name}` to divide into {size} equal parts, got {buffer.size} elements; "
+                f"pass {name}_counts for unequal parts"
+            )
+        return [buffer.size // size] * size
+    if len(counts) != size or sum(counts) != buffer.size:
+        raise CommError(f"expected {name}_counts of {size} numbers that add up to {buffer.size}, got {list(counts)}")
+    return list(counts)

@@ -1,0 +1,436 @@
+"""The contract of every communication backend: collectives over flat raw buffers."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .._typing import Array
+from ..errors import CommError
+from ._buffers import DeviceWork, OnHost
+from ._calls import ANY, Call, Kind
+from ._checks import check_counts, check_flat, check_pair, check_peer, check_rank, check_root_buffer
+from ._dtypes import check_reducible, lookup
+from ._objects import decode, encode, pad
+from ._progress import Fifo
+from ._statistics import Statistics
+from ._types import DEFAULT_STALL_WARN, DEFAULT_TIMEOUT, CompletedWork, ReduceOp, Work
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may choose about waiting.
+
+    Args:
+        timeout: seconds that a rank waits for its peers before it raises CommTimeoutError.
+        stall_warn: seconds after which a waiting rank prints who is missing.
+    """
+
+    timeout: float = DEFAULT_TIMEOUT
+    stall_warn: float = DEFAULT_STALL_WARN
+
+
+class Communicator(ABC):
+    """A group of ranks that work on contiguous 1-D buffers together; torch calls it a process group.
+
+    Every rank of the group calls the same methods in the same order, from one thread. Buffers are NumPy arrays; an
+    array on a device is staged through host memory. The public methods check arguments, keep time and order; a
+    backend implements the underscored ones. Seven are required; the rest have defaults built on those.
+
+    Args:
+        rank: the place of this process in the group, from 0.
+        size: the number of ranks in the group.
+        ranks: the rank of each member in the default group; None means that this is the default group.
+        options: timeout and stall warning.
+        statistics: where time is counted; a group split from another shares that of its parent.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(
+        self,
+        rank: int,
+        size: int,
+        ranks: Sequence[int] | None = None,
+        options: Options | None = None,
+        statistics: Statistics | None = None,
+    ) -> None:
+        self.rank = rank
+        self.size = size
+        self.ranks = tuple(range(size) if ranks is None else ranks)
+        self.options = options or Options()
+        self.statistics = statistics or Statistics()
+        self._fifo: Fifo | None = None
+        self._broken: str | None = None  # why the group cannot be used any more
+        self._failure = ""
+        self._call = Call(Kind.NONE)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} rank {self.rank} of {self.size}>"
+
+    # ---- collectives -------------------------------------------------------------------------------------------
+
+    def all_reduce(self, buffer: Array, op: ReduceOp = ReduceOp.SUM) -> None:
+        """Combine the buffers of all ranks, in place: every rank ends with the same result in its own memory.
+
+        Args:
+            buffer: shape (n,), the same n and dtype on every rank. 16-bit floats are accumulated in float32.
+            op: how to combine; AVG is the sum divided by the size of the group.
+        """
+        check_flat(buffer)
+        check_reducible(buffer.dtype, op)
+        with _Calling(self, Kind.ALL_REDUCE, buffer, op=op), OnHost(buffer) as host:
+            self._all_reduce(host, op)
+
+    def broadcast(self, buffer: Array, root: int = 0) -> None:
+        """Copy the buffer of rank `root` into that of every rank.
+
+        Args:
+            buffer: shape (n,), the same n and dtype on every rank.
+            root: a rank of this group.
+        """
+        check_flat(buffer)
+        check_rank(root, self.size, "root")
+        with _Calling(self, Kind.BROADCAST, buffer, root=root), OnHost(buffer) as host:
+            self._broadcast(host, root)
+
+    def all_gather(self, output: Array, input: Array) -> None:
+        """Collect the inputs of all ranks, in rank order, into the output of every rank.
+
+        Args:
+            output: shape (size * n,).
+            input: shape (n,), the same n and dtype on every rank.
+        """
+        check_pair(output, input, self.size, 1)
+        with _Calling(self, Kind.ALL_GATHER, input), OnHost(output) as target, OnHost(input, write=False) as source:
+            self._all_gather(target, source)
+
+    def barrier(self) -> None:
+        """Return when every rank has called this."""
+        with _Calling(self, Kind.BARRIER):
+            self._barrier()
+
+    def reduce(self, buffer: Array, root: int = 0, op: ReduceOp = ReduceOp.SUM) -> None:
+        """Combine the buffers of all ranks into that of rank `root`; the others keep theirs.
+
+        Args:
+            buffer: shape (n,), the same n and dtype on every rank.
+            root: the rank of this group that receives the result.
+            op: how to combine.
+        """
+        check_flat(buffer)
+        check_reducible(buffer.dtype, op)
+        check_rank(root, self.size, "root")
+        with _Calling(self, Kind.REDUCE, buffer, op=op, root=root), OnHost(buffer, self.rank == root) as host:
+            self._reduce(host, root, op)
+
+    def reduce_scatter(self, output: Array, input: Array, op: ReduceOp = ReduceOp.SUM) -> None:
+        """Combine the inputs of all ranks and leave part r of the result on rank r.
+
+        Args:
+            output: shape (n,).
+            input: shape (size * n,), the same n and dtype on every rank; it is not changed.
+            op: how to combine.
+        """
+        check_pair(output, input, 1, self.size)
+        check_reducible(input.dtype, op)
+        call = _Calling(self, Kind.REDUCE_SCATTER, input, op=op)
+        with call, OnHost(output) as target, OnHost(input, write=False) as source:
+            self._reduce_scatter(target, source, op)
+
+    def gather(self, output: Array | None, input: Array, root: int = 0) -> None:
+        """Collect the inputs of all ranks, in rank order, on rank `root`.
+
+        Args:
+            output: shape (size * n,) on rank `root`, None elsewhere.
+            input: shape (n,), the same n and dtype on every rank.
+            root: a rank of this group.
+        """
+        check_root_buffer(output, input, root, self.rank, self.size, "output")
+        call = _Calling(self, Kind.GATHER, input, root=root)
+        with call, OnHost(input, write=False) as source:
+            if output is None:
+                self._gather(None, source, root)
+            else:
+                with OnHost(output) as target:
+                    self._gather(target, source, root)
+
+    def scatter(self, output: Array, input: Array | None, root: int = 0) -> None:
+        """Hand out the input of rank `root`: part r goes to rank r.
+
+        Args:
+            output: shape (n,), the same n and dtype on every rank.
+            input: shape (size * n,) on rank `root`, None elsewhere.
+            root: a rank of this group.
+        """
+        check_root_buffer(input, output, root, self.rank, self.size, "input")
+        with _Calling(self, Kind.SCATTER, output, root=root), OnHost(output) as target:
+            if input is None:
+                self._scatter(target, None, root)
+            else:
+                with OnHost(input, write=False) as source:
+                    self._scatter(target, source, root)
+
+    def all_to_all(
+        self,
+        output: Array,
+        input: Array,
+        output_counts: Sequence[int] | None = None,
+        input_counts: Sequence[int] | None = None,
+    ) -> None:
+        """Send part r of the input to rank r; part r of the output is what rank r sent here.
+
+        Args:
+            output: shape (sum of output_counts,).
+            input: shape (sum of input_counts,), of the same dtype on every rank.
+            output_counts: elements that come from each rank; None means equal parts.
+            input_counts: elements that go to each rank; None means equal parts.
+        """
+        even = output_counts is None and input_counts is None
+        gets = check_counts(output, output_counts, self.size, "output")
+        puts = check_counts(input, input_counts, self.size, "input")
+        call = _Calling(self, Kind.ALL_TO_ALL, input, elements=input.size if even else ANY)
+        with call, OnHost(output) as target, OnHost(input, write=False) as source:
+            self._all_to_all(target, source, gets, puts)
+
+    # ---- Python objects ----------------------------------------------------------------------------------------
+
+    def broadcast_object(self, value: Any, root: int = 0) -> Any:
+        """The object that rank `root` passed, on every rank (pickled: only from peers that you trust)."""
+        check_rank(root, self.size, "root")
+        data = encode(value) if self.rank == root else np.empty(0, np.uint8)
+        with _Calling(self, Kind.BROADCAST_OBJECT, root=root):
+            length = np.array([data.size], np.int64)
+            self._broadcast(length, root)
+            data = data.copy() if self.rank == root else np.empty(int(length[0]), np.uint8)
+            self._broadcast(data, root)
+        return decode(data)
+
+    def all_gather_object(self, value: Any) -> list[Any]:
+        """The objects of all ranks, in rank order, on every rank (pickled: only from peers that you trust)."""
+        data = encode(value)
+        with _Calling(self, Kind.ALL_GATHER_OBJECT):
+            lengths, width = self._gather_lengths(data)
+            gathered = np.empty(self.size * width, np.uint8)
+            self._all_gather(gathered, pad(data, width))
+        return [decode(row[:n]) for row, n in zip(gathered.reshape(self.size, width), lengths, strict=True)]
+
+    def gather_object(self, value: Any, root: int = 0) -> list[Any] | None:
+        """The objects of all ranks, in rank order, on rank `root`; None elsewhere."""
+        check_rank(root, self.size, "root")
+        data = encode(value)
+        with _Calling(self, Kind.GATHER_OBJECT, root=root):
+            lengths, width = self._gather_lengths(data)
+            gathered = np.empty(self.size * width, np.uint8) if self.rank == root else None
+            self._gather(gathered, pad(data, width), root)
+        if gathered is None:
+            return None
+        return [decode(row[:n]) for row, n in zip(gathered.reshape(self.size, width), lengths, strict=True)]
+
+    def scatter_object(self, values: Sequence[Any] | None, root: int = 0) -> Any:
+        """Entry r of the list that rank `root` passed, on rank r."""
+        check_rank(root, self.size, "root")
+        parts: list[Array] = []
+        if self.rank == root:
+            if values is None or len(values) != self.size:
+                got = "None" if values is None else str(len(values))
+                raise CommError(f"expected a list of {self.size} objects on rank {root}, one for each rank, got {got}")
+            parts = [encode(value) for value in values]
+        with _Calling(self, Kind.SCATTER_OBJECT, root=root):
+            lengths = np.array([part.size for part in parts] or [0] * self.size, np.int64)
+            self._broadcast(lengths, root)
+            width = int(lengths.max())
+            data = np.empty(width, np.uint8)
+            self._scatter(data, np.concatenate([pad(part, width) for part in parts]) if parts else None, root)
+        return decode(data[: int(lengths[self.rank])])
+
+    # ---- point to point ----------------------------------------------------------------------------------------
+
+    def send(self, buffer: Array, dest: int, tag: int = 0) -> None:
+        """Send the buffer to rank `dest` and return when it may be changed again."""
+        self.isend(buffer, dest, tag).wait()
+
+    def recv(self, buffer: Array, source: int, tag: int = 0) -> None:
+        """Fill the buffer with what rank `source` sends under the same tag."""
+        self.irecv(buffer, source, tag).wait()
+
+    def isend(self, buffer: Array, dest: int, tag: int = 0) -> Work:
+        """Start to send; the buffer must not change before the returned work is done."""
+        self._check_usable()
+        check_peer(buffer, dest, self.rank, self.size, "dest")
+        host = buffer if isinstance(buffer, np.ndarray) else buffer.get()
+        return self._isend(host, dest, tag)
+
+    def irecv(self, buffer: Array, source: int, tag: int = 0) -> Work:
+        """Start to receive; the buffer holds the data once the returned work is done."""
+        self._check_usable()
+        check_peer(buffer, source, self.rank, self.size, "source")
+        if not isinstance(buffer, np.ndarray):
+            host = np.empty(buffer.size, buffer.dtype)
+            return DeviceWork(self._irecv(host, source, tag), buffer, host)
+        return self._irecv(buffer, source, tag)
+
+    # ---- groups, memory, life ----------------------------------------------------------------------------------
+
+    def split(self, color: int | None, key: int = 0) -> "Communicator | None":
+        """A communicator over the ranks that pass the same color, ordered by key, then by rank; None for color None."""
+        with _Calling(self, Kind.SPLIT):
+            return self._split(color, key)
+
+    def empty(self, n: int, dtype: Any) -> Array:
+        """A flat array of shape (n,) on which this communicator's collectives can work without copying.
+
+        A collective call: every rank passes the same n and dtype. The memory lives as long as arrays on it live.
+        """
+        kind = np.dtype(dtype)
+        with _Calling(self, Kind.EMPTY, elements=n, code=lookup(kind).code):
+            return self._empty(n, kind)
+
+    def submit(self, function: Callable[[], None], arrays: Sequence[Array] = ()) -> Work:
+        """Run `function`, which calls collectives of this communicator, in the background, in order of submission.
+
+        Args:
+            function: called in the background thread; later calls from this thread wait until it is done.
+            arrays: what the returned work gives as its result.
+        """
+        self._check_usable()
+        if self.size == 1:
+            function()
+            return CompletedWork(list(arrays))
+        if self._fifo is None:
+            self._fifo = Fifo(f"distgrad-{self.name}-{self.rank}", self.options.timeout)
+        return self._fifo.submit(function, list(arrays))
+
+    def close(self) -> None:
+        """Free what the communicator holds. A collective call; the communicator cannot be used afterwards."""
+        if self._fifo is not None:
+            self._fifo.close()
+            self._fifo = None
+        if self._broken is None:
+            self._close()
+        self._broken = self._broken or "it was closed (by destroy_process_group, or by close)"
+
+    # ---- what a backend implements -----------------------------------------------------------------------------
+
+    @abstractmethod
+    def _all_reduce(self, buffer: Array, op: ReduceOp) -> None: ...
+
+    @abstractmethod
+    def _broadcast(self, buffer: Array, root: int) -> None: ...
+
+    @abstractmethod
+    def _all_gather(self, output: Array, input: Array) -> None: ...
+
+    @abstractmethod
+    def _isend(self, buffer: Array, dest: int, tag: int) -> Work: ...
+
+    @abstractmethod
+    def _irecv(self, buffer: Array, source: int, tag: int) -> Work: ...
+
+    @abstractmethod
+    def _split(self, color: int | None, key: int) -> "Communicator | None": ...
+
+    @abstractmethod
+    def _close(self) -> None: ...
+
+    # ---- what a backend may replace by something faster --------------------------------------------------------
+
+    def _begin(self, call: Call) -> None:
+        """Announce a collective; the backend compares it with the calls of the other ranks when it meets them."""
+        self._call = call
+
+    def _fail(self, reason: str) -> None:
+        """A collective failed on this rank; a backend that can tell the peers does."""
+        self._failure = reason
+
+    def _barrier(self) -> None:
+        self._all_reduce(np.zeros(1, np.uint8), ReduceOp.MAX)
+
+    def _reduce(self, buffer: Array, root: int, op: ReduceOp) -> None:
+        result = buffer if self.rank == root else buffer.copy()
+        self._all_reduce(result, op)
+
+    def _reduce_scatter(self, output: Array, input: Array, op: ReduceOp) -> None:
+        result = input.copy()
+        self._all_reduce(result, op)
+        output[...] = result[self.rank * output.size : (self.rank + 1) * output.size]
+
+    def _gather(self, output: Array | None, input: Array, root: int) -> None:
+        everything = np.empty(self.size * input.size, input.dtype) if output is None else output
+        self._all_gather(everything, input)
+
+    def _scatter(self, output: Array, input: Array | None, root: int) -> None:
+        everything = np.empty(self.size * output.size, output.dtype) if input is None else input
+        self._broadcast(everything, root)
+        output[...] = everything[self.rank * output.size : (self.rank + 1) * output.size]
+
+    def _all_to_all(self, output: Array, input: Array, gets: Sequence[int], puts: Sequence[int]) -> None:
+        targets = np.split(output, np.cumsum(gets)[:-1])
+        sources = np.split(input, np.cumsum(puts)[:-1])
+        peers = [peer for peer in range(self.size) if peer != self.rank]
+        works = [self._irecv(targets[peer], peer, _ALL_TO_ALL_TAG) for peer in peers]
+        works += [self._isend(sources[peer], peer, _ALL_TO_ALL_TAG) for peer in peers]
+        targets[self.rank][...] = sources[self.rank]
+        for work in works:
+            work.wait()
+
+    def _empty(self, n: int, dtype: "np.dtype[np.generic]") -> Array:
+        return np.empty(n, dtype)
+
+    # ---- checks ------------------------------------------------------------------------------------------------
+
+    def _check_usable(self) -> None:
+        if self._broken is not None:
+            raise CommError(f"this process group of {self.size} ranks cannot be used any more: {self._broken}")
+
+    def _gather_lengths(self, data: Array) -> tuple[Array, int]:
+        lengths = np.empty(self.size, np.int64)
+        self._all_gather(lengths, np.array([data.size], np.int64))
+        return lengths, int(lengths.max())
+
+
+_ALL_TO_ALL_TAG = 32001  # apart from the tags that users choose
+
+
+class _Calling:
+    """The frame around every collective: order, announcement, time, and the end of the group after an error."""
+
+    __slots__ = ("_call", "_communicator", "_nbytes", "_started")
+
+    def __init__(
+        self,
+        communicator: Communicator,
+        kind: Kind,
+        buffer: Array | None = None,
+        op: int = -1,
+        root: int = -1,
+        elements: int = 0,
+        code: int = 0,
+    ) -> None:
+        if buffer is None:
+            self._call, self._nbytes = Call(kind, elements, code, op, root), 0
+        else:
+            self._call = Call(kind, elements or buffer.size, lookup(buffer.dtype).code, op, root)
+            self._nbytes = buffer.nbytes
+        self._communicator = communicator
+
+    def __enter__(self) -> None:
+        group = self._communicator
+        if group._fifo is not None:
+            group._fifo.drain()
+        group._check_usable()
+        self._started = time.perf_counter()
+        group._begin(self._call)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        group = self._communicator
+        group.statistics.add(time.perf_counter() - self._started, self._nbytes)
+        if error is not None:
+            group._broken = f"{self._call} failed with {type(error).__name__}: {error}"
+            group._fail(f"{type(error).__name__}: {error}")

@@ -1,0 +1,236 @@
+"""The default group: which backend it uses, how it begins and ends.
+
+Read from the environment, all optional: DISTGRAD_BACKEND (as the argument `backend`), DISTGRAD_TIMEOUT and
+DISTGRAD_STALL_WARN (seconds), which the launcher sets.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from .._environment import job
+from ..errors import BackendUnavailableError, CommError
+from . import _abort
+from ._board import leave
+from ._communicator import Communicator, Options
+from ._groups import groups
+from ._mpi import MpiCommunicator, load
+from ._serial import SerialCommunicator
+from ._shm import ShmCommunicator
+from ._statistics import Measurement, Statistics
+from ._topology import Topology
+from ._types import DEFAULT_STALL_WARN, DEFAULT_TIMEOUT
+
+
+class Backend(NamedTuple):
+    """One way to communicate.
+
+    Args:
+        name: what `init_process_group` calls it.
+        unavailable: why it cannot serve the ranks of this topology; None if it can.
+        create: makes the default group from a group over MPI, which it owns from then on.
+    """
+
+    name: str
+    unavailable: Callable[[Topology], str | None]
+    create: Callable[[MpiCommunicator], Communicator]
+
+
+def _shm_unavailable(topology: Topology) -> str | None:
+    if topology.spans_nodes:
+        return f"shm needs all ranks on one node, and they are on {len(topology.nodes)}"
+    return None
+
+
+# The backends of a job with more than one rank, in the order of preference. A single process needs none of them.
+BACKENDS = (
+    Backend("shm", _shm_unavailable, ShmCommunicator),
+    Backend("mpi", lambda topology: None, lambda base: base),
+)
+NAMES = ("serial", *(backend.name for backend in BACKENDS))
+
+_TORCH_NAMES = {"gloo": None, "cpu:gloo": None, "undefined": None}  # torch's backends that mean "choose for the CPU"
+
+
+def init_process_group(
+    backend: str | None = None,
+    init_method: str | None = None,
+    timeout: timedelta | float | None = None,
+    world_size: int = -1,
+    rank: int = -1,
+    store: Any = None,
+    group_name: str = "",
+    pg_options: Any = None,
+    device_id: Any = None,
+) -> None:
+    """Join the default group of all ranks that the launcher started. A collective call.
+
+    Programs may leave it out: the first collective does the same. Without a launcher the group has one rank.
+
+    Args:
+        backend: "shm" (all ranks on one node), "mpi", or None for the best that works; torch's "gloo" means None.
+        init_method: accepted as in torch; the launcher has told the ranks already where they meet.
+        timeout: how long a rank waits for its peers, as a timedelta or in seconds; 30 minutes by default.
+        world_size: checked against the launcher's, if given.
+        rank: checked against the launcher's, if given.
+        store: accepted as in torch, not used; so are group_name, pg_options and device_id.
+
+    Raises:
+        BackendUnavailableError: the backend that was asked for cannot run here.
+        CommError: there is a default group already, or the job is not of this size; raised on every rank.
+
+    Example:
+        >>> import distgrad.comm as dist
+        >>> dist.init_process_group()
+        >>> dist.get_rank(), dist.get_world_size(), dist.get_backend()
+        (0, 1, 'serial')
+        >>> dist.destroy_process_group()
+    """
+    mine = groups()
+    if mine.explicit:
+        raise CommError("init_process_group was called twice; call destroy_process_group() before the second time")
+    mine.close()  # one that a collective made without being asked to
+    mine.world = _create(backend, _options(timeout), world_size, rank)
+    mine.explicit = True
+
+
+def destroy_process_group(group: Communicator | None = None) -> None:
+    """Close a group, or the default group and all that were made from it. A collective call of its members."""
+    mine = groups()
+    if group is None or group is mine.world:
+        mine.close()
+        return
+    group.close()
+    mine.made = [other for other in mine.made if other is not group]
+
+
+def get_default() -> Communicator:
+    """The default group. The first call in a job with several ranks joins it, which is collective."""
+    mine = groups()
+    if mine.world is None:
+        mine.world = _create(None, _options(None), -1, -1)
+    return mine.world
+
+
+def is_available() -> bool:
+    """True: communication is part of every distgrad, even where it has one rank only."""
+    return True
+
+
+def is_initialized() -> bool:
+    """Whether the process belongs to a default group: after `init_process_group`, or after a first collective."""
+    mine = groups()
+    return mine.explicit or (mine.world is not None and mine.world.size > 1)
+
+
+def statistics() -> Statistics:
+    """Time, calls and bytes of communication so far, over the default group and all groups made from it."""
+    return get_default().statistics.copy()
+
+
+def measure() -> Measurement:
+    """Measure the share of communication in a block.
+
+    Example:
+        >>> import distgrad.comm as dist
+        >>> with dist.measure() as measured:
+        ...     dist.barrier()
+        >>> measured.calls
+        1
+    """
+    return Measurement(get_default().statistics)
+
+
+def _options(timeout: timedelta | float | None) -> Options:
+    if isinstance(timeout, timedelta):
+        timeout = timeout.total_seconds()
+    if timeout is None:
+        timeout = _seconds("DISTGRAD_TIMEOUT", DEFAULT_TIMEOUT)
+    if timeout <= 0:
+        raise CommError(f"expected a timeout of more than 0 seconds, got {timeout:g}")
+    return Options(timeout, _seconds("DISTGRAD_STALL_WARN", DEFAULT_STALL_WARN))
+
+
+def _seconds(variable: str, default: float) -> float:
+    text = os.environ.get(variable, "")
+    try:
+        return float(text) if text else default
+    except ValueError:
+        raise CommError(f"expected {variable} in the environment to be a number of seconds, got {text!r}") from None
+
+
+def _create(backend: str | None, options: Options, world_size: int, rank: int) -> Communicator:
+    wanted = _resolve_name(backend or os.environ.get("DISTGRAD_BACKEND") or None)
+    if not job.in_mpi_job or job.world_size == 1:
+        _check_place([(world_size, rank)], 1)
+        return SerialCommunicator(options=options)
+    if wanted == "serial":
+        raise BackendUnavailableError(
+            f'backend "serial" is for a single process, and this job has {job.world_size}; leave the backend out'
+        )
+    problem = _mpi_problem()
+    if problem:
+        raise BackendUnavailableError(f"this job has {job.world_size} ranks, which cannot communicate: {problem}")
+    base = MpiCommunicator.world(options)
+    _abort.on_leave(leave)
+    wishes = base.all_gather_object((wanted, world_size, rank))
+    _check_place([wish[1:] for wish in wishes], base.size)
+    return _choose([wish[0] for wish in wishes], Topology.discover(base)).create(base)
+
+
+def _resolve_name(backend: str | None) -> str | None:
+    name = backend.lower() if backend else None
+    if name is None or name in _TORCH_NAMES:
+        return None
+    if "nccl" in name:
+        raise BackendUnavailableError(
+            'backend "nccl" is not part of this version; leave the backend out: gradients on a GPU are then staged '
+            "through host memory"
+        )
+    if name not in NAMES:
+        raise BackendUnavailableError(f"expected a backend of {', '.join(NAMES)}, got {backend!r}")
+    return name
+
+
+def _choose(wanted: Sequence[str | None], topology: Topology) -> Backend:
+    """The backend for all ranks; every rank comes to the same choice, because all see the same wishes and topology."""
+    if len(set(wanted)) > 1:
+        lines = "".join(f"\n  rank {rank}: {name}" for rank, name in enumerate(wanted))
+        raise BackendUnavailableError(f"expected the same backend on every rank, got:{lines}")
+    reasons = {backend.name: backend.unavailable(topology) for backend in BACKENDS}
+    if wanted[0] is not None:
+        reasons = {wanted[0]: reasons[wanted[0]]}
+    for backend in BACKENDS:
+        if backend.name in reasons and reasons[backend.name] is None:
+            return backend
+    raise BackendUnavailableError("; ".join(f"backend {name}: {reason}" for name, reason in reasons.items()))
+
+
+def _check_place(places: Sequence[tuple[int, int]], size: int) -> None:
+    """Compare the arguments world_size and rank of every rank with what the launcher set up."""
+    for actual, (world_size, rank) in enumerate(places):
+        if world_size not in (-1, size):
+            raise CommError(
+                f"expected world_size={world_size} (from the call on rank {actual}), got a job of {size}: start it "
+                f"with `mpirun -n {world_size}` or `python -m distgrad.launch -n {world_size}`, or leave world_size out"
+            )
+        if rank not in (-1, actual):
+            raise CommError(
+                f"expected rank={rank} (from the call), got rank {actual} from the launcher; leave rank out"
+            )
+
+
+def _mpi_problem() -> str | None:
+    """Why the ranks of this job cannot use MPI; None if they can. Initialises MPI."""
+    try:
+        mpi = load()
+    except (ImportError, RuntimeError) as error:
+        return f"{error}; install mpi4py and an MPI library, for instance with `pip install 'distgrad[mpich]'`"
+    if mpi.COMM_WORLD.Get_size() == job.world_size:
+        return None
+    library = mpi.Get_library_version().splitlines()[0].strip("\0 ")
+    return (
+        f"the launcher ({job.kind}) started {job.world_size} ranks, but the MPI library that mpi4py loaded ({library}) "
+        f"sees {mpi.COMM_WORLD.Get_size()}; use the mpirun that belongs to that library"
+    )

@@ -1,0 +1,127 @@
+"""Groups of ranks: making them, and asking about ranks in them."""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from .._environment import job
+from ..errors import CommError
+from ._communicator import Communicator
+from ._groups import groups
+from ._init import get_default
+
+
+class NonMember:
+    """What `new_group` returns to a rank that is not in the group; collectives on it do nothing."""
+
+    def __repr__(self) -> str:
+        return "GroupMember.NON_GROUP_MEMBER"
+
+
+class GroupMember:
+    """Names for the arguments called `group`: WORLD is the default group."""
+
+    WORLD: Communicator | None = None
+    NON_GROUP_MEMBER = NonMember()
+
+
+class group(GroupMember):
+    """The same names as in `torch.distributed.group`."""
+
+
+Group: TypeAlias = Communicator | NonMember | None
+
+
+def member(group: Group) -> Communicator | None:
+    """The communicator of this rank in a group; None where it is no member."""
+    if isinstance(group, NonMember):
+        return None
+    return get_default() if group is None else group
+
+
+def get_rank(group: Group = None) -> int:
+    """The rank of this process in the group; -1 outside it. Does not join the default group."""
+    if group is None and groups().world is None:
+        return job.rank
+    found = member(group)
+    return -1 if found is None else found.rank
+
+
+def get_world_size(group: Group = None) -> int:
+    """The number of ranks in the group; -1 outside it. Does not join the default group."""
+    if group is None and groups().world is None:
+        return job.world_size
+    found = member(group)
+    return -1 if found is None else found.size
+
+
+def get_backend(group: Group = None) -> str:
+    """The name of the group's backend: "serial", "threads", "shm" or "mpi"."""
+    found = member(group)
+    if found is None:
+        raise CommError("get_backend needs a group that this rank is a member of")
+    return found.name
+
+
+def get_global_rank(group: Group, group_rank: int) -> int:
+    """The rank in the default group of the member with this rank in `group`."""
+    ranks = get_process_group_ranks(group)
+    if not 0 <= group_rank < len(ranks):
+        raise CommError(f"expected a rank of the group, 0 to {len(ranks) - 1}, got {group_rank}")
+    return ranks[group_rank]
+
+
+def get_group_rank(group: Group, global_rank: int) -> int:
+    """The rank in `group` of the member with this rank in the default group."""
+    ranks = get_process_group_ranks(group)
+    if global_rank not in ranks:
+        raise CommError(f"expected a member of the group, one of {ranks}, got rank {global_rank}")
+    return ranks.index(global_rank)
+
+
+def get_process_group_ranks(group: Group = None) -> list[int]:
+    """The ranks in the default group of all members, in the order of the group."""
+    found = member(group)
+    if found is None:
+        raise CommError("this rank is not a member of the group")
+    return list(found.ranks)
+
+
+def new_group(ranks: Sequence[int] | None = None) -> Communicator | NonMember:
+    """A group of some ranks. Every rank of the default group calls this, members or not, with the same ranks.
+
+    Args:
+        ranks: ranks in the default group, in the order of the new one; None means all.
+    """
+    world = get_default()
+    chosen = list(range(world.size)) if ranks is None else list(ranks)
+    wrong = [rank for rank in chosen if not 0 <= rank < world.size]
+    if wrong or len(set(chosen)) != len(chosen):
+        raise CommError(f"expected different ranks between 0 and {world.size - 1}, got {chosen}")
+    inside = world.rank in chosen
+    return _keep(world.split(0 if inside else None, chosen.index(world.rank) if inside else 0))
+
+
+def split_group(parent: Group = None, split_ranks: Sequence[Sequence[int]] = ()) -> Communicator | NonMember:
+    """Split a group into several, each given by its ranks in the parent. Every rank of the parent calls this.
+
+    Args:
+        parent: the group to split; None means the default group.
+        split_ranks: the ranks of each new group; a rank in none of them gets GroupMember.NON_GROUP_MEMBER.
+    """
+    found = member(parent)
+    if found is None:
+        return GroupMember.NON_GROUP_MEMBER
+    everyone = [rank for ranks in split_ranks for rank in ranks]
+    if len(set(everyone)) != len(everyone) or any(not 0 <= rank < found.size for rank in everyone):
+        raise CommError(
+            f"expected split_ranks to name each rank between 0 and {found.size - 1} at most once, got {split_ranks}"
+        )
+    color = next((color for color, ranks in enumerate(split_ranks) if found.rank in ranks), None)
+    return _keep(found.split(color, 0 if color is None else list(split_ranks[color]).index(found.rank)))
+
+
+def _keep(made: Communicator | None) -> Communicator | NonMember:
+    if made is None:
+        return GroupMember.NON_GROUP_MEMBER
+    groups().made.append(made)
+    return made

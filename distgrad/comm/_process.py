@@ -1,0 +1,67 @@
+"""Whether another process of this node still lives, and where in a user's program a call was made."""
+
+import os
+import sys
+import threading
+from typing import NamedTuple
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+_STATES = {"R": "running", "S": "sleeping", "D": "waiting for a disk", "T": "stopped", "t": "stopped by a debugger"}
+
+
+class Process(NamedTuple):
+    """A process that cannot be mistaken for a later one with the same id: `started` is its start time in ticks."""
+
+    pid: int
+    started: int
+
+    @classmethod
+    def current(cls) -> "Process":
+        """This process."""
+        stat = _read_stat(os.getpid())
+        return cls(os.getpid(), stat[1] if stat else 0)
+
+    def is_alive(self) -> bool:
+        """Whether it runs; a dead process that its parent has not yet reaped does not."""
+        return self.state() != "dead"
+
+    def state(self) -> str:
+        """What the process does: "running", "sleeping", "stopped", "dead" ..."""
+        if not os.path.isdir("/proc/self"):
+            return "alive" if _can_signal(self.pid) else "dead"
+        stat = _read_stat(self.pid)
+        if stat is None or stat[1] != self.started or stat[0] in "ZXx":
+            return "dead"
+        return _STATES.get(stat[0], "alive")
+
+
+def _read_stat(pid: int) -> tuple[str, int] | None:
+    """State letter and start time of a process; None where there is none (or no /proc)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return fields[0].decode(), int(fields[19])
+
+
+def _can_signal(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def call_site() -> str:
+    """The innermost line outside distgrad on the stack of this thread, as "train.py:31 in step"."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    code = frame.f_code
+    if code.co_filename == threading.__file__:
+        return "a background thread"
+    return f"{os.path.basename(code.co_filename)}:{frame.f_lineno} in {code.co_name}"

@@ -1,0 +1,79 @@
+"""The words of group communication: how to reduce, and the handle of an operation that is under way."""
+
+from abc import ABC, abstractmethod
+from enum import IntEnum
+
+from .._typing import Array
+
+DEFAULT_TIMEOUT = 1800.0  # seconds that a rank waits for its peers, as in torch.distributed
+DEFAULT_STALL_WARN = 10.0  # seconds after which a waiting rank prints what it knows
+
+
+class ReduceOp(IntEnum):
+    """How values of the ranks are combined, element by element; the names and numbers are torch.distributed's."""
+
+    SUM = 0
+    AVG = 1
+    PRODUCT = 2
+    MIN = 3
+    MAX = 4
+    BAND = 5
+    BOR = 6
+    BXOR = 7
+
+
+class Work(ABC):
+    """An operation that may still be under way: what `async_op=True`, `isend` and `irecv` return.
+
+    The buffers that it works on belong to the operation until `wait` has returned.
+    """
+
+    @abstractmethod
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the operation has ended.
+
+        Args:
+            timeout: seconds to wait; None means the timeout of the process group.
+
+        Raises:
+            CommError: what the operation failed with, raised here in the thread that waits.
+        """
+
+    @abstractmethod
+    def is_completed(self) -> bool:
+        """Whether the operation has ended, well or badly; never blocks."""
+
+    @abstractmethod
+    def exception(self) -> BaseException | None:
+        """What the operation failed with; None while it runs and after it went well."""
+
+    @abstractmethod
+    def result(self) -> list[Array]:
+        """The arrays that the operation wrote; valid after `wait`."""
+
+    def is_success(self) -> bool:
+        """Whether the operation has ended well."""
+        return self.is_completed() and self.exception() is None
+
+
+class CompletedWork(Work):
+    """The handle of an operation that was over before it was asked about."""
+
+    def __init__(self, arrays: list[Array]) -> None:
+        self._arrays = arrays
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Return at once."""
+        return True
+
+    def is_completed(self) -> bool:
+        """True."""
+        return True
+
+    def exception(self) -> BaseException | None:
+        """None."""
+        return None
+
+    def result(self) -> list[Array]:
+        """The arrays that the operation wrote."""
+        return self._arrays

@@ -1,0 +1,49 @@
+"""How a rank waits: briefly on the core, then giving it to others, then asleep with an eye on its peers."""
+
+import os
+import time
+from collections.abc import Callable
+
+SPINS = 50
+YIELDS = 50
+_NAP = 50e-6  # seconds; Linux adds about 50 us of its own
+_LONGEST_NAP = 1e-3
+_LOOK = 5e-3  # seconds between two looks at the peers
+
+
+class Patience:
+    """One wait of one rank. The caller tests its condition and calls `pause` until it holds.
+
+    Measured on 2 cores: 0.4 us for a meeting of 2 ranks, 7 us for 4, which share the cores through the yields.
+
+    Args:
+        look: called every few milliseconds of a long wait with the seconds waited so far; it raises to end the wait.
+        spins: turns that return at once; 0 where the caller has spun already.
+    """
+
+    def __init__(self, look: Callable[[float], None], spins: int = SPINS) -> None:
+        self._look = look
+        self._turn = SPINS - spins
+        self._started = 0.0
+        self._next_look = 0.0
+
+    def pause(self) -> None:
+        """Let a little time pass; the more, the longer the wait has lasted."""
+        self._turn += 1
+        if self._turn <= SPINS:
+            return
+        if self._turn <= SPINS + YIELDS:
+            os.sched_yield()
+            return
+        self._sleep()
+
+    def _sleep(self) -> None:
+        now = time.monotonic()
+        if not self._started:
+            self._started = now
+            self._next_look = now + _LOOK
+        waited = now - self._started
+        if now >= self._next_look:
+            self._next_look = now + _LOOK
+            self._look(waited)
+        time.sleep(min(max(waited / 50, _NAP), _LONGEST_NAP))
