@@ -116,14 +116,36 @@ class _Pass:
         for root in dict.fromkeys(roots):
             if self.counts[root] == 0:
                 self.release(root)
-        ready, buffers = self.ready, self.buffers
+        ready, buffers, counts, owned = self.ready, self.buffers, self.counts, self.owned
+        plain = self.captured is None and not self.graph
         while ready:
             node = heappop(ready)[1]
             g = buffers.pop(node, None)
             if g is None or not (self.captured is None or self.leads_on(node, g)):
-                self.pass_on(node.edges, (None,) * len(node.edges))
+                grads: Any = (None,) * len(node.edges)
+            elif plain and node.extra is None:
+                grads = self.raw_step(node, g)
             else:
-                self.pass_on(node.edges, self.step(node, g))
+                grads = self.step(node, g)
+            for edge, r in zip(node.edges, grads, strict=True):
+                if edge is None:
+                    continue
+                if r is not None:
+                    # The usual case of `add`, without the call.
+                    if edge.kind != OUTPUT and edge not in buffers:
+                        buffers[edge] = r
+                    else:
+                        self.add(edge, r)
+                if edge.kind == OUTPUT:
+                    edge = edge.node
+                left = counts[edge] - 1
+                counts[edge] = left
+                if left == 0:
+                    if edge.kind == NODE:
+                        heappush(ready, (-edge.sequence, edge))
+                    else:
+                        self.release(edge)
+            owned.discard(node)
 
     def leads_on(self, node: Node, g: Any) -> bool:
         """For grad(): whether anything asked for lies behind `node`; if not, this is where its own gradient is taken."""
@@ -133,33 +155,16 @@ class _Pass:
             self.capture(node, g if node.extra is None else self.before(node, node.extra, g))
         return False
 
-    def pass_on(self, edges: tuple[Any, ...], grads: Any) -> None:
-        """Hands a node's results to what lies behind it."""
-        counts = self.counts
-        for edge, g in zip(edges, grads, strict=True):
-            if edge is None:
-                continue
-            if g is not None:
-                self.add(edge, g)
-            if edge.kind == OUTPUT:
-                edge = edge.node
-            left = counts[edge] - 1
-            counts[edge] = left
-            if left == 0:
-                self.release(edge)
-
     def add(self, target: Any, g: Any) -> None:
         """Adds `g` to what flows into `target`: the first is borrowed, the second makes a sum of our own."""
         buffers = self.buffers
         if target.kind == OUTPUT:
             outputs = buffers.get(target.node)
             if outputs is None:
-                outputs = buffers[target.node] = [None] * target.node.outputs
+                outputs = buffers[target.node] = [None] * target.count
             before = outputs[target.index]
             outputs[target.index] = g if before is None else before + g
             return
-        if target.kind == NODE and target.outputs != 1:  # pragma: no cover - targets of several outputs are OutputOf
-            raise AutogradError("internal: a node of several outputs was reached without an output number")
         before = buffers.get(target)
         if before is None:
             buffers[target] = g
@@ -243,7 +248,7 @@ class _Pass:
         if op.broadcasts:
             grads = tuple([_sum_to(r, shape) for r, shape in zip(grads, node.shapes, strict=True)])
         if not self.retain and (saved or node.cache is not None or node.aux is not None):
-            node.saved = node.cache = node.aux = None  # type: ignore[assignment]
+            node.saved = node.cache = node.aux = None
         return grads
 
     def graph_step(self, node: Node, g: Any) -> Any:
@@ -271,7 +276,7 @@ class _Pass:
         with guard:
             grads = node.op.call(node, tensors)
         if not self.retain:
-            node.saved = None  # type: ignore[assignment]
+            node.saved = None
         return grads if self.graph else tuple(None if r is None else r._data for r in grads)
 
     def before(self, node: Node, extra: Any, g: Any) -> Any:
@@ -309,9 +314,9 @@ class _Pass:
 
     def capture(self, node: Node, g: Any) -> None:
         assert self.captured is not None
-        for index in range(node.outputs):
+        for index, value in enumerate(g if isinstance(g, list) else (g,)):
             if (node, index) in self.captured:
-                self.captured[node, index] = g[index] if isinstance(g, list) else g
+                self.captured[node, index] = value
 
 
 def accumulate_grad(leaf: Any, g: Any, *, owned: bool, graph: bool) -> None:

@@ -16,6 +16,7 @@ class FunctionCtx(Node):
 
     def __init__(self, op: Any, backend: Any) -> None:
         super().__init__(op, backend, ())
+        self.outputs = 1
         self.saved_list: tuple[Any, ...] = ()
         self.dirty: tuple[Any, ...] = ()
         self.constant: tuple[Any, ...] = ()
@@ -56,7 +57,7 @@ class FunctionCtx(Node):
         tensors = list(self.saved_list)
         for position, index in self.saved_outputs.items():
             tensors[position] = _alias(tensors[position])
-            tensors[position]._target = self if self.outputs == 1 else OutputOf(self, index)
+            tensors[position]._target = self if self.outputs == 1 else OutputOf(self, index, self.outputs)
         return tuple(tensors)
 
     def mark_dirty(self, *tensors: Any) -> None:
@@ -160,12 +161,12 @@ def _finish(ctx: FunctionCtx, args: tuple[Any, ...], output: Any, edges: tuple[A
             o = _alias(o)
         ctx.likes.append(_Like(o))
         if not any(outputs[index] is c for c in ctx.constant):
-            o._target = ctx if len(outputs) == 1 else OutputOf(ctx, index)
+            o._target = ctx if len(outputs) == 1 else OutputOf(ctx, index, len(outputs))
         if is_dirty:
             o._cell[0] += 1
         results.append(o)
     cells = tuple(t._cell for t in ctx.saved_list if t is not None)
-    ctx.link(edges, (), cells)
+    ctx.link(ctx.needs, ctx.shapes, edges, (), cells)
     _detach_saved_outputs(ctx, outputs)
     return tuple(results) if isinstance(output, tuple) else results[0]
 

@@ -86,8 +86,7 @@ def _sync_view(view: TensorBase) -> None:
     if target is None:
         return
     node = Node(_Region, backend_of(view._data), (_region(base._data, view._data), base._data.shape))
-    node.needs, node.shapes = (True,), (base._data.shape,)
-    node.link((target,), (), ())
+    node.link((True,), (base._data.shape,), (target,), (), ())
     view._target = node
 
 
@@ -121,10 +120,9 @@ def wrote(t: TensorBase, target: Any) -> None:
         return
     node = Node(_PutRegion, backend_of(t._data), (_region(base._data, t._data), base._data.shape))
     edges = (target_of(base), target)
-    node.needs = (edges[0] is not None, edges[1] is not None)
-    node.shapes = (base._data.shape, t._data.shape)
-    if any(node.needs):
-        node.link(edges, (), ())
+    needs = (edges[0] is not None, edges[1] is not None)
+    if any(needs):
+        node.link(needs, (base._data.shape, t._data.shape), edges, (), ())
         base._target = node
     _sync_view(t)
 

@@ -24,27 +24,33 @@ class Node:
         shapes: the inputs' shapes.
         cache: what forward kept and backward can compute again from inputs and outputs (None in graph mode).
         aux: what forward kept and is not differentiable: masks, indices, counts.
-        edges: for each input, what its gradient flows to: a Node, an OutputOf, a leaf tensor, or None.
+        edges: for each input, what its gradient flows to: a Node, an OutputOf, a leaf tensor, or None. It and what follows exist
+            only once the node is linked.
         saved: the arrays that backward receives; None once the graph was freed.
         sequence: creation order.
     """
 
     __slots__ = (
-        "__weakref__", "aux", "backend", "cache", "cells", "edges", "extra", "needs", "op", "outputs", "params", "saved", "sequence",
+        "__weakref__", "aux", "backend", "cache", "cells", "edges", "extra", "needs", "op", "params", "saved", "sequence",
         "shapes", "versions",
     )  # fmt: skip
     kind: ClassVar[int] = NODE
+
+    needs: tuple[bool, ...]
+    shapes: Any
+    edges: tuple[Any, ...]
+    saved: Any  # a tuple; None once it was freed
+    cells: tuple[list[int], ...]
+    versions: int
+    sequence: int
 
     def __init__(self, op: Any, backend: Any, params: tuple[Any, ...]) -> None:
         self.op = op
         self.backend = backend
         self.params = params
-        self.needs: tuple[bool, ...] = ()
-        self.shapes: Any = None
         self.cache: Any = None
         self.aux: Any = None
         self.extra: NodeExtra | None = None
-        self.outputs = 1
 
     @property
     def xp(self) -> Any:
@@ -56,8 +62,12 @@ class Node:
         """The kernels of the backend."""
         return self.backend.kernels
 
-    def link(self, edges: tuple[Any, ...], saved: tuple[Array, ...], cells: tuple[list[int], ...]) -> None:
+    def link(
+        self, needs: tuple[bool, ...], shapes: Any, edges: tuple[Any, ...], saved: tuple[Array, ...], cells: tuple[list[int], ...]
+    ) -> None:
         """Enters the graph: where gradients flow, and what is kept for them."""
+        self.needs = needs
+        self.shapes = shapes
         self.edges = edges
         self.saved = saved
         self.cells = cells
@@ -118,12 +128,13 @@ class NodeExtra:
 class OutputOf:
     """One of several outputs of a node, as the end of an edge."""
 
-    __slots__ = ("index", "node")
+    __slots__ = ("count", "index", "node")
     kind: ClassVar[int] = OUTPUT
 
-    def __init__(self, node: Node, index: int) -> None:
+    def __init__(self, node: Node, index: int, count: int) -> None:
         self.node = node
         self.index = index
+        self.count = count
 
 
 class AccumulateGrad:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .._typing import Array
-from ..backend import Backend, backend_of, promote_dims, promote_scalar
+from ..backend import Backend, backend_of, backends_by_array_type, promote_dims, promote_scalar
 from ..errors import DeviceError
 from ._base import LEAF_MARK, TensorBase, sync_view, wrap
 from ._mode import intercepts, mode
@@ -13,6 +13,8 @@ from ._node import Node, OutputOf
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
+
+_backends = backends_by_array_type
 
 
 class Op:
@@ -51,7 +53,7 @@ class Op:
     backward_fast: ClassVar[Callable[..., Any]]
     raw_backward: ClassVar[Callable[..., Any]]
     _saved: ClassVar[tuple[int, ...]] = ()
-    _plans: ClassVar[dict[tuple[bool, ...], tuple[bool, ...]]]
+    _plans: ClassVar[dict[tuple[bool, ...], tuple[tuple[int, bool], ...]]]
 
     def __init_subclass__(cls) -> None:
         if "name" not in cls.__dict__:
@@ -66,19 +68,19 @@ class Op:
         cls._plans = {}
 
     @classmethod
-    def plan(cls, needs: tuple[bool, ...]) -> tuple[bool, ...]:
-        """For each input in `_saved`, whether any gradient in `needs` uses it."""
+    def plan(cls, needs: tuple[bool, ...]) -> tuple[tuple[int, bool], ...]:
+        """The inputs that backward receives, each with whether any gradient in `needs` uses it."""
         try:
             return cls._plans[needs]
         except KeyError:
             used = {i for i, wanted in enumerate(cls.saves) if i < len(needs) and needs[i] for i in wanted}
-            plan = cls._plans[needs] = tuple(i in used for i in cls._saved)
+            plan = cls._plans[needs] = tuple((i, i in used) for i in cls._saved)
             return plan
 
     @classmethod
     def on_arrays(cls, inputs: tuple[Any, ...], params: tuple[Any, ...] = ()) -> Any:
         """The operation on raw arrays alone, with nothing recorded."""
-        array = next(x for x in inputs if hasattr(x, "dtype"))
+        array = next(x for x in inputs if x.__class__ in _backends)
         return cls.forward(Node(cls, backend_of(array), params), *inputs, *params)
 
 
@@ -91,60 +93,36 @@ def _silenced(forward: Callable[..., Any]) -> Callable[..., Any]:
     return quiet_forward
 
 
-def _record(node: Node, edges: tuple[Any, ...], tensors: tuple[Any, ...], output: Any) -> None:
-    """Links a node whose needs are set, keeping the inputs and outputs that its backward asks for."""
-    op = node.op
-    saved: list[Any] = []
-    cells: list[list[int]] = []
-    for index, used in zip(op._saved, op.plan(node.needs), strict=True):
-        t = tensors[index]
-        if not used:
-            saved.append(None)
-        elif isinstance(t, TensorBase):
-            saved.append(t._data)
-            cells.append(t._cell)
-        else:
-            saved.append(t)
-    if op.saves_output:
-        for t in output if output.__class__ is tuple else (output,):
-            saved.append(t._data)
-            cells.append(t._cell)
-    node.link(edges, tuple(saved), tuple(cells))
-
-
 def apply1(op: Any, a: Any, *params: Any) -> "Tensor":
     """Applies an operation of one input and one output."""
     if intercepts.active:
         return apply(op, (a,), params)  # type: ignore[no-any-return]
     x = a._data
-    backend = backend_of(x)
+    backend = _backends[x.__class__]
     node = Node(op, backend, params)
     out = op.forward(node, x, *params)
     if out.__class__ is not x.__class__:
         out = backend.asarray(out)
     result = wrap(out)
-    target = a._target
     if a._base is not None:
         sync_view(a)
-        target = a._target
+    target = a._target
     if target is not None and mode.grad:
-        node.needs = _ONE
-        node.shapes = (x.shape,)
         saved: tuple[Any, ...] = ()
         cells: tuple[Any, ...] = ()
         if op._saved:
             saved, cells = (x,), (a._cell,)
         if op.saves_output:
             saved, cells = (*saved, out), (*cells, result._cell)
-        node.link((a if target is LEAF_MARK else target,), saved, cells)
+        node.link(_FIRST, (x.shape,), (a if target is LEAF_MARK else target,), saved, cells)
         result._target = node
     if op.view:
         _mark_view(result, a)
     return result
 
 
-_ONE = (True,)
-_BOTH, _FIRST, _SECOND = (True, True), (True, False), (False, True)
+_FIRST = (True,)
+_BOTH, _LEFT, _RIGHT = (True, True), (True, False), (False, True)
 
 
 def apply2(op: Any, a: Any, b: Any, *params: Any) -> "Tensor":
@@ -152,9 +130,9 @@ def apply2(op: Any, a: Any, b: Any, *params: Any) -> "Tensor":
     if intercepts.active:
         return apply(op, (a, b), params)  # type: ignore[no-any-return]
     x, y = a._data, b._data
-    backend = backend_of(x)
     if x.__class__ is not y.__class__:
         raise _device_mismatch(op, (a, b))
+    backend = _backends[x.__class__]
     node = Node(op, backend, params)
     out = op.forward(node, x, y, *params)
     if out.__class__ is not x.__class__:
@@ -166,11 +144,60 @@ def apply2(op: Any, a: Any, b: Any, *params: Any) -> "Tensor":
         sync_view(b)
     s, t = a._target, b._target
     if (s is not None or t is not None) and mode.grad:
-        node.needs = _SECOND if s is None else _FIRST if t is None else _BOTH
-        node.shapes = (x.shape, y.shape)
-        _record(node, (a if s is LEAF_MARK else s, b if t is LEAF_MARK else t), (a, b), result)
+        needs = _RIGHT if s is None else _LEFT if t is None else _BOTH
+        saved, cells = _kept(op, needs, (a, b), result) if op._saved or op.saves_output else _NOTHING
+        node.link(needs, (x.shape, y.shape), (a if s is LEAF_MARK else s, b if t is LEAF_MARK else t), saved, cells)
         result._target = node
     return result
+
+
+_NOTHING: tuple[tuple[Any, ...], tuple[Any, ...]] = ((), ())
+
+
+def apply_with_number(op: Any, a: Any, number: Any, swapped: bool = False) -> "Tensor":
+    """Applies an operation of a tensor and a Python number (the number first if `swapped`), with one output."""
+    if intercepts.active:
+        return apply(op, (number, a) if swapped else (a, number))  # type: ignore[no-any-return]
+    x = a._data
+    backend = _backends[x.__class__]
+    node = Node(op, backend, ())
+    out = op.forward(node, number, x) if swapped else op.forward(node, x, number)
+    if out.__class__ is not x.__class__:
+        out = backend.asarray(out)
+    result = wrap(out)
+    if a._base is not None:
+        sync_view(a)
+    target = a._target
+    if target is not None and mode.grad:
+        edge = a if target is LEAF_MARK else target
+        if swapped:
+            saved, cells = _kept(op, _RIGHT, (number, a), result) if op._saved or op.saves_output else _NOTHING
+            node.link(_RIGHT, (None, x.shape), (None, edge), saved, cells)
+        else:
+            saved, cells = _kept(op, _LEFT, (a, number), result) if op._saved or op.saves_output else _NOTHING
+            node.link(_LEFT, (x.shape, None), (edge, None), saved, cells)
+        result._target = node
+    return result
+
+
+def _kept(op: Any, needs: tuple[bool, ...], inputs: tuple[Any, ...], output: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """What backward asks for of inputs and outputs, as arrays, and their version cells."""
+    saved: list[Any] = []
+    cells: list[list[int]] = []
+    for index, used in op.plan(needs):
+        t = inputs[index]
+        if not used:
+            saved.append(None)
+        elif isinstance(t, TensorBase):
+            saved.append(t._data)
+            cells.append(t._cell)
+        else:
+            saved.append(t)
+    if op.saves_output:
+        for t in output if output.__class__ is tuple else (output,):
+            saved.append(t._data)
+            cells.append(t._cell)
+    return tuple(saved), tuple(cells)
 
 
 def apply(op: Any, inputs: tuple[Any, ...], params: tuple[Any, ...] = ()) -> Any:
@@ -192,9 +219,9 @@ def apply(op: Any, inputs: tuple[Any, ...], params: tuple[Any, ...] = ()) -> Any
         result = wrap(raw if raw.__class__ is first.__class__ else backend.asarray(raw))
     edges = tuple(_edge(t) for t in inputs)
     if mode.grad and any(e is not None for e in edges):
-        node.needs = tuple(e is not None for e in edges)
-        node.shapes = tuple(None if x is None or not hasattr(x, "shape") else x.shape for x in arrays)
-        _record(node, edges, inputs, result)
+        needs = tuple(e is not None for e in edges)
+        shapes = tuple(getattr(x, "shape", None) for x in arrays)
+        node.link(needs, shapes, edges, *_kept(op, needs, inputs, result))
         _set_targets(op, node, result)
     if op.view:
         for r in result if result.__class__ is tuple else (result,):
@@ -217,10 +244,9 @@ def _set_targets(op: Any, node: Node, result: Any) -> None:
     if result.__class__ is not tuple:
         result._target = node
         return
-    node.outputs = len(result)
     for index, r in enumerate(result):
         if index not in op.non_differentiable:
-            r._target = OutputOf(node, index)
+            r._target = OutputOf(node, index, len(result))
 
 
 def _mark_view(view: TensorBase, source: TensorBase) -> None:

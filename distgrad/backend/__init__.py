@@ -3,6 +3,7 @@
 from ._backend import Backend as Backend
 from ._backend import as_array as as_array
 from ._backend import backend_of as backend_of
+from ._backend import backends_by_array_type as backends_by_array_type
 from ._backend import register_backend as register_backend
 from ._backend import registered as registered
 from ._device import device as device

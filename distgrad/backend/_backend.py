@@ -57,22 +57,23 @@ class Backend:
         return f"Backend({self.type!r})"
 
 
-_BY_ARRAY_TYPE: dict[Any, Backend] = {}
+# The engine's hot path looks here itself, without a call.
+backends_by_array_type: dict[Any, Backend] = {}
 _BY_DEVICE_TYPE: dict[str, Backend] = {}
 
 
 def register_backend(backend: Backend) -> None:
     """Makes a backend known by its array class and its device type."""
-    _BY_ARRAY_TYPE[backend.array_type] = backend
+    backends_by_array_type[backend.array_type] = backend
     _BY_DEVICE_TYPE[backend.type] = backend
 
 
 def backend_of(array: Array) -> Backend:
     """The backend whose array this is."""
     try:
-        return _BY_ARRAY_TYPE[array.__class__]
+        return backends_by_array_type[array.__class__]
     except KeyError:
-        for array_type, backend in _BY_ARRAY_TYPE.items():
+        for array_type, backend in backends_by_array_type.items():
             if isinstance(array, array_type):
                 return backend
         raise DeviceError(f"expected an array of a known backend, got {type(array).__name__}") from None
@@ -85,4 +86,4 @@ def registered(device_type: str) -> Backend | None:
 
 def as_array(value: Any) -> Array:
     """An array as it is; NumPy's scalar, which its operations return for 0-d results, as a 0-d array."""
-    return value if value.__class__ in _BY_ARRAY_TYPE else np.asarray(value)
+    return value if value.__class__ in backends_by_array_type else np.asarray(value)

@@ -8,7 +8,7 @@ import numpy as np
 from .._typing import Array
 from ..autograd._base import TensorBase, wrap
 from ..autograd._node import Node
-from ..autograd._op import Op, apply, apply1, apply2, result_dtype
+from ..autograd._op import Op, apply1, apply2, apply_with_number, result_dtype
 from ..backend import CPU, OF_NUMPY, as_dtype, backend_of, get_default_dtype
 from ..errors import DTypeError, ShapeError
 
@@ -66,7 +66,7 @@ def operand(value: Any, name: str) -> Any:
     return tensor_of(value, name)
 
 
-def binary(op: Any, a: Any, b: Any, *params: Any) -> "Tensor":
+def binary(op: Any, a: Any, b: Any) -> "Tensor":
     """Applies an elementwise operation of two operands, tensors or numbers, in torch's common dtype."""
     name: str = op.name.lower()
     if isinstance(a, TensorBase) and isinstance(b, TensorBase):
@@ -75,18 +75,18 @@ def binary(op: Any, a: Any, b: Any, *params: Any) -> "Tensor":
             dtype = result_dtype((a, b))
             a, b = cast(a, dtype), cast(b, dtype)
         try:
-            return apply2(op, a, b, *params)
+            return apply2(op, a, b)
         except ValueError:
             raise _mismatch(name, x, y) from None
     a, b = operand(a, name), operand(b, name)
     if isinstance(a, TensorBase) and isinstance(b, TensorBase):
-        return binary(op, a, b, *params)
+        return binary(op, a, b)
     if not isinstance(a, TensorBase) and not isinstance(b, TensorBase):
         raise TypeError(f"{name}: expected at least one Tensor, got {type(a).__name__} and {type(b).__name__}")
     dtype = result_dtype((a, b))
     if isinstance(a, TensorBase):
-        return apply(op, (cast(a, dtype), b), params)  # type: ignore[no-any-return]
-    return apply(op, (a, cast(b, dtype)), params)  # type: ignore[no-any-return]
+        return apply_with_number(op, cast(a, dtype), b)
+    return apply_with_number(op, cast(b, dtype), a, True)
 
 
 def _python_dtype(value: Any) -> Any:

@@ -351,11 +351,12 @@ def clamp(input: "Tensor", min: Any = None, max: Any = None) -> "Tensor":
     return apply1(Clamp, cast(input, dtype), min, max)
 
 
-def _clamp_to_tensors(x: Any, low: Any, high: Any) -> Any:
+def _clamp_to_tensors(x: Any, low: Any, high: Any) -> "Tensor":
     # The gradient of an element on a bound goes to the element, as in torch: hence where(), and not maximum().
     if low is not None:
         x = where(x < low, low, x)
-    return x if high is None else where(x > high, high, x)
+    result: Tensor = x if high is None else where(x > high, high, x)
+    return result
 
 
 @op()
