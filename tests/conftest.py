@@ -1,0 +1,47 @@
+"""What holds for all tests: MPI tests run in jobs of their own, and every rank can be asked for its stack."""
+
+import faulthandler
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from distgrad._environment import job
+from tests.rank_results import writer_for_this_rank
+
+MPI_TESTS = Path(__file__).parent / "mpi"
+
+# Lines for the end of the run, such as what was skipped inside MPI jobs.
+SUMMARY = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[SUMMARY] = []
+    if job.in_mpi_job:
+        faulthandler.register(signal.SIGUSR1, file=sys.__stderr__, all_threads=True)
+        writer = writer_for_this_rank(job.rank)
+        if writer is not None:
+            config.pluginmanager.register(writer)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """tests/mpi is for ranks; without mpirun, tests/test_mpi.py starts the ranks that run it."""
+    if collection_path.is_relative_to(MPI_TESTS) and not config.getoption("--with-mpi"):
+        return True
+    return None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(MPI_TESTS):
+            item.add_marker("mpi")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    lines = config.stash[SUMMARY]
+    if lines:
+        terminalreporter.section("MPI test jobs")
+        for line in lines:
+            terminalreporter.write_line(line)
