@@ -106,13 +106,13 @@ class _Pass:
         self.owned: set[Any] = set()  # what has a sum of its own, into which we may add in place
         self.ready: list[tuple[int, Node]] = []
 
-    def run(self, targets: list[Any], grads: list[Any]) -> None:
+    def run(self, targets: list[Any], starts: list[Any]) -> None:
         roots = [t.node if t.kind == OUTPUT else t for t in targets]
         if self.captured is not None:
             self.useful = _leading_to({key[0] for key in self.captured}, roots)
         self.counts = _dependencies(roots)
-        for target, g in zip(targets, grads, strict=True):
-            self.add(target, g)
+        for target, start in zip(targets, starts, strict=True):
+            self.add(target, start)
         for root in dict.fromkeys(roots):
             if self.counts[root] == 0:
                 self.release(root)
