@@ -6,12 +6,13 @@ import numpy as np
 
 from ..._typing import Array
 from .._backend import Backend
-from . import _special
+from . import _optim, _special
 from ._namespace import NumpyNamespace
 
 
 class _NumpyKernels:
     special = _special
+    optim = _optim
 
 
 def _asarray(value: Any) -> Array:
