@@ -1,6 +1,128 @@
-"""distgrad: data-parallel training on many processes, under torch's names."""
+"""distgrad: data-parallel training on many processes, under torch's names.
 
+    import distgrad as torch
+
+This page lists what the package offers. It also gives torch's names to pages that live elsewhere:
+`distgrad.distributed`, `distgrad.nn.parallel`, `distgrad.utils.data`.
+"""
+
+# isort: off
 from . import _environment as _environment  # first: it decides thread counts before NumPy loads
+# isort: on
+
+from . import autograd as autograd
+from . import comm as comm
+from . import ops as ops
+from ._environment import show_config as show_config
+from ._parameter import Parameter as Parameter
 from ._tensor import Size as Size
 from ._tensor import Tensor as Tensor
+from ._version import __version__ as __version__
+from .autograd import enable_grad as enable_grad
+from .autograd import inference_mode as inference_mode
+from .autograd import is_grad_enabled as is_grad_enabled
+from .autograd import no_grad as no_grad
+from .autograd import set_grad_enabled as set_grad_enabled
+from .backend import bfloat16 as bfloat16
+from .backend import bool_ as bool
+from .backend import can_cast as can_cast
+from .backend import complex64 as cfloat  # noqa: F401
+from .backend import complex64 as complex64
+from .backend import complex128 as complex128
+from .backend import device as device
+from .backend import dtype as dtype
+from .backend import finfo as finfo
+from .backend import float16 as float16
+from .backend import float16 as half  # noqa: F401
+from .backend import float32 as float  # noqa: F401
+from .backend import float32 as float32
+from .backend import float64 as double  # noqa: F401
+from .backend import float64 as float64
+from .backend import get_default_dtype as get_default_dtype
+from .backend import iinfo as iinfo
+from .backend import int8 as int8
+from .backend import int16 as int16
+from .backend import int16 as short  # noqa: F401
+from .backend import int32 as int  # noqa: F401
+from .backend import int32 as int32
+from .backend import int64 as int64
+from .backend import int64 as long  # noqa: F401
+from .backend import promote_types as promote_types
+from .backend import set_default_dtype as set_default_dtype
+from .backend import uint8 as uint8
+from .backend import uint16 as uint16
+from .backend import uint32 as uint32
+from .backend import uint64 as uint64
+from .ops import abs as abs
+from .ops import add as add
+from .ops import allclose as allclose
+from .ops import bitwise_and as bitwise_and
+from .ops import bitwise_not as bitwise_not
+from .ops import bitwise_or as bitwise_or
+from .ops import bitwise_xor as bitwise_xor
+from .ops import ceil as ceil
+from .ops import clamp as clamp
+from .ops import clone as clone
+from .ops import contiguous as contiguous
+from .ops import cos as cos
+from .ops import cosh as cosh
+from .ops import detach as detach
+from .ops import div as div
+from .ops import eq as eq
+from .ops import equal as equal
+from .ops import erf as erf
+from .ops import exp as exp
+from .ops import exp2 as exp2
+from .ops import expand as expand
+from .ops import expm1 as expm1
+from .ops import floor as floor
+from .ops import floor_divide as floor_divide
+from .ops import fmod as fmod
+from .ops import ge as ge
+from .ops import gt as gt
+from .ops import isclose as isclose
+from .ops import isfinite as isfinite
+from .ops import isinf as isinf
+from .ops import isnan as isnan
+from .ops import le as le
+from .ops import log as log
+from .ops import log1p as log1p
+from .ops import log2 as log2
+from .ops import log10 as log10
+from .ops import logical_and as logical_and
+from .ops import logical_not as logical_not
+from .ops import logical_or as logical_or
+from .ops import logical_xor as logical_xor
+from .ops import lt as lt
+from .ops import matmul as matmul
+from .ops import maximum as maximum
+from .ops import mean as mean
+from .ops import minimum as minimum
+from .ops import mul as mul
+from .ops import ne as ne
+from .ops import neg as neg
+from .ops import ones as ones
+from .ops import permute as permute
+from .ops import pow as pow
+from .ops import reciprocal as reciprocal
+from .ops import remainder as remainder
+from .ops import reshape as reshape
+from .ops import round as round
+from .ops import rsqrt as rsqrt
+from .ops import sigmoid as sigmoid
+from .ops import sign as sign
+from .ops import sin as sin
+from .ops import sinh as sinh
+from .ops import sqrt as sqrt
+from .ops import square as square
+from .ops import squeeze as squeeze
+from .ops import sub as sub
+from .ops import sum as sum
+from .ops import tan as tan
+from .ops import tanh as tanh
 from .ops import tensor as tensor
+from .ops import transpose as transpose
+from .ops import trunc as trunc
+from .ops import unsqueeze as unsqueeze
+from .ops import where as where
+from .ops import zeros as zeros

@@ -22,7 +22,9 @@ class Parameter(Tensor):
             self._data, self._target = data._data, None
             self._cell, self._base, self._grad, self._extra = [0, 0], None, None, None
         else:
-            raise DistgradError(f"Parameter: expected a Tensor, got {type(data).__name__}; wrap it with distgrad.tensor() first")
+            raise DistgradError(
+                f"Parameter: expected a Tensor, got {type(data).__name__}; wrap it with distgrad.tensor() first"
+            )
         if requires_grad:
             check_can_require_grad(self._data)
             self._target = LEAF_MARK

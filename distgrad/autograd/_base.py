@@ -30,8 +30,8 @@ class TensorBase:
     Attributes:
         _data: the raw array.
         _target: None (no gradient), `LEAF_MARK`, or the Node / OutputOf that produced this tensor.
-        _cell: ``[version, history]``, shared by all views of one memory: the count of in-place writes, and the count of those that
-            changed the graph.
+        _cell: ``[version, history]``, shared by all views of one memory: the count of in-place writes, and the count
+            of those that changed the graph.
         _base: for a view made while recording, the tensor whose memory it shows.
         _grad: the accumulated gradient, a tensor or None.
         _extra: the rarely needed rest.
@@ -122,7 +122,8 @@ def check_can_require_grad(array: Array) -> None:
     """Raises where a tensor of this dtype cannot have gradients."""
     if array.dtype.kind not in "fcV":  # V: ml_dtypes' bfloat16
         raise AutogradError(
-            f"only tensors of floating-point dtype can require gradients, got {array.dtype}; convert it first, with .float()"
+            f"only tensors of floating-point dtype can require gradients, got {array.dtype}; convert it first, with "
+            ".float()"
         )
 
 

@@ -1,7 +1,7 @@
 """The backward pass: one loop over the graph, without recursion.
 
-Nodes run when all gradients that flow into them have arrived, youngest first. Leaves receive theirs at that moment too, so a
-parameter used in several places is summed first and accumulated, and announced to its hooks, once.
+Nodes run when all gradients that flow into them have arrived, youngest first. Leaves receive theirs at that moment
+too, so a parameter used in several places is summed first and accumulated, and announced to its hooks, once.
 """
 
 import threading
@@ -42,7 +42,9 @@ def queue_callback(callback: Callable[[], None]) -> None:
         AutogradError: no backward pass is under way.
     """
     if not _run.callbacks:
-        raise AutogradError("queue_callback: expected to be called during backward (from a hook), but none is under way")
+        raise AutogradError(
+            "queue_callback: expected to be called during backward (from a hook), but none is under way"
+        )
     _run.callbacks[-1].append(callback)
 
 
@@ -148,7 +150,8 @@ class _Pass:
             owned.discard(node)
 
     def leads_on(self, node: Node, g: Any) -> bool:
-        """For grad(): whether anything asked for lies behind `node`; if not, this is where its own gradient is taken."""
+        """For grad(): whether anything asked for lies behind `node`; if not, this is where its own gradient is
+        taken."""
         if any(e is not None and (e.node if e.kind == OUTPUT else e) in self.useful for e in node.edges):
             return True
         if node in self.useful:
@@ -382,8 +385,10 @@ def _saved_tensors(node: Node) -> list[Any]:
 def _modified(node: Node, versions: int) -> AutogradError:
     shapes = ", ".join(str(list(a.shape)) for a in node.saved if hasattr(a, "shape"))
     return AutogradError(
-        f"one of the variables needed for gradient computation has been modified by an inplace operation: a tensor saved by "
-        f"{node.name()} (shapes {shapes}) is at version {versions}; expected version {node.versions}. Use the out-of-place form of that "
+        "one of the variables needed for gradient computation has been modified by an inplace operation: a tensor "
+        "saved by "
+        f"{node.name()} (shapes {shapes}) is at version {versions}; expected version {node.versions}. Use the "
+        "out-of-place form of that "
         "operation, or clone() the tensor before changing it; autograd.set_detect_anomaly(True) names the forward line"
     )
 
@@ -412,7 +417,8 @@ def _execute(outputs: Sequence[Any], grads: Sequence[Any], one: "_Pass") -> None
         target = target_of(output)
         if target is None:
             raise AutogradError(
-                "element 0 of tensors does not require grad and does not have a grad_fn: nothing that requires grad led to this "
+                "element 0 of tensors does not require grad and does not have a grad_fn: nothing that requires grad "
+                "led to this "
                 "tensor (was it computed under no_grad, detached, or from frozen parameters?)"
             )
         start = _initial(output, g)
@@ -504,7 +510,8 @@ def grad(
             result.append(wrap(backend_of(tensor._data).xp.zeros_like(tensor._data)))
         elif g is None and not allow_unused:
             raise AutogradError(
-                "one of the differentiated tensors appears to not have been used in the graph; set allow_unused=True if this is what you want"
+                "one of the differentiated tensors appears to not have been used in the graph; set "
+                "allow_unused=True if this is what you want"
             )
         else:
             result.append(g if g is None or create_graph else wrap(as_array(g).copy()))
@@ -516,7 +523,10 @@ def _captured(outputs: list[Any], grads: list[Any], inputs: list[Any], retain: b
     for tensor in inputs:
         target = target_of(tensor)
         if target is None:
-            raise AutogradError("one of the differentiated tensors does not require grad; call requires_grad_() on it before computing with it")
+            raise AutogradError(
+                "one of the differentiated tensors does not require grad; call requires_grad_() on it before "
+                "computing with it"
+            )
         keys.append((target, 0) if target is tensor else producer(target))
     captured: dict[Any, Any] = dict.fromkeys(keys)
     _execute(outputs, grads, _Pass(retain, graph, captured))

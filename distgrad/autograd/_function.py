@@ -37,7 +37,10 @@ class FunctionCtx(Node):
         """Keeps tensors (or None) for backward; a later in-place change of one is noticed."""
         for t in tensors:
             if t is not None and not isinstance(t, TensorBase):
-                raise AutogradError(f"save_for_backward: expected Tensors or None, got {type(t).__name__}; keep other values as attributes of ctx")
+                raise AutogradError(
+                    f"save_for_backward: expected Tensors or None, got {type(t).__name__}; keep other values as "
+                    "attributes of ctx"
+                )
         self.saved_list = tensors
 
     save_for_forward = save_for_backward
@@ -50,7 +53,9 @@ class FunctionCtx(Node):
             AutogradError: the graph was freed.
         """
         if self.saved is None:
-            raise AutogradError(f"{self.name()}: the saved tensors were freed; pass retain_graph=True to the first backward()")
+            raise AutogradError(
+                f"{self.name()}: the saved tensors were freed; pass retain_graph=True to the first backward()"
+            )
         if not self.saved_outputs:
             return self.saved_list
         # A saved output is kept without its history, which would be a cycle, and gets it back here.
@@ -119,17 +124,24 @@ class Function:
     def call(cls, ctx: FunctionCtx, grads: list[Any]) -> tuple[Any, ...]:
         """The engine's side: output gradients to the gradients of all arguments."""
         if ctx.materialize:
-            grads = [like.zeros() if g is None and like is not None else g for g, like in zip(grads, ctx.likes, strict=True)]
+            grads = [
+                like.zeros() if g is None and like is not None else g for g, like in zip(grads, ctx.likes, strict=True)
+            ]
         returned = cls.backward(ctx, *grads)
         result = returned if isinstance(returned, tuple) else (returned,)
         wanted = len(ctx.edges)
         if len(result) > wanted and all(r is None for r in result[wanted:]):
             result = result[:wanted]
         if len(result) != wanted:
-            raise AutogradError(f"{cls.__name__}.backward: expected {wanted} gradients (one for each argument of forward), got {len(result)}")
+            raise AutogradError(
+                f"{cls.__name__}.backward: expected {wanted} gradients (one for each argument of forward), got "
+                f"{len(result)}"
+            )
         for r, shape in zip(result, ctx.shapes, strict=True):
             if r is not None and shape is not None and raw(r).shape != shape:
-                raise AutogradError(f"{cls.__name__}.backward: expected a gradient of shape {list(shape)}, got {list(raw(r).shape)}")
+                raise AutogradError(
+                    f"{cls.__name__}.backward: expected a gradient of shape {list(shape)}, got {list(raw(r).shape)}"
+                )
         return result
 
 
@@ -188,14 +200,18 @@ def _detach_saved_outputs(ctx: FunctionCtx, outputs: tuple[Any, ...]) -> None:
 
 
 def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorates a `Function.backward` that does not support second derivatives: under create_graph its results raise when used."""
+    """Decorates a `Function.backward` that does not support second derivatives: under create_graph its results raise
+    when used."""
 
     def wrapped(ctx: Any, *grads: Any) -> Any:
         with no_grad():
             results = backward(ctx, *grads)
         if not mode.grad or not any(isinstance(g, TensorBase) and g._target is not None for g in grads):
             return results
-        return tuple(_Once.apply(r, *[g for g in grads if g is not None]) if isinstance(r, TensorBase) else r for r in _as_tuple(results))
+        return tuple(
+            _Once.apply(r, *[g for g in grads if g is not None]) if isinstance(r, TensorBase) else r
+            for r in _as_tuple(results)
+        )
 
     return wrapped
 

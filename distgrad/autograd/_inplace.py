@@ -1,7 +1,8 @@
 """In-place operations in the graph, and views that follow what happens to their base.
 
-An in-place write to a view v of a base b is, for the graph, two steps: the new v from the old one, and the new b, which is the old b with v put in
-its place. All other views of b take their values from the new b from then on; they notice by the history count in the shared cell.
+An in-place write to a view v of a base b is, for the graph, two steps: the new v from the old one, and the new b,
+which is the old b with v put in its place. All other views of b take their values from the new b from then on; they
+notice by the history count in the shared cell.
 """
 
 from typing import Any
@@ -94,21 +95,25 @@ register_view_sync(_sync_view)
 
 
 def check_writable(t: TensorBase) -> None:
-    """Raises where torch forbids an in-place operation: on a leaf that requires grad, or a view of one, while recording."""
+    """Raises where torch forbids an in-place operation: on a leaf that requires grad, or a view of one, while
+    recording."""
     if not mode.grad:
         return
     if t._target is LEAF_MARK:
         raise AutogradError(
-            "a leaf Variable that requires grad is being used in an in-place operation; do it under no_grad(), on .data, or out of place"
+            "a leaf Variable that requires grad is being used in an in-place operation; do it under no_grad(), on "
+            ".data, or out of place"
         )
     if t._base is not None and t._base._target is LEAF_MARK:
         raise AutogradError(
-            "a view of a leaf Variable that requires grad is being used in an in-place operation; do it under no_grad(), or clone() first"
+            "a view of a leaf Variable that requires grad is being used in an in-place operation; do it under "
+            "no_grad(), or clone() first"
         )
 
 
 def wrote(t: TensorBase, target: Any) -> None:
-    """Records that `t` was written in place and, while recording, that its gradient now flows to `target` (None: nowhere)."""
+    """Records that `t` was written in place and, while recording, that its gradient now flows to `target` (None:
+    nowhere)."""
     cell = t._cell
     cell[0] += 1
     base = t._base
@@ -137,14 +142,20 @@ def replace_values(t: TensorBase, result: TensorBase, name: str) -> Any:
     check_writable(t)
     data, value = t._data, result._data
     if value.shape != data.shape:
-        raise ShapeError(f"{name}: an in-place result must keep its shape: expected {list(data.shape)}, got {list(value.shape)}")
+        raise ShapeError(
+            f"{name}: an in-place result must keep its shape: expected {list(data.shape)}, got {list(value.shape)}"
+        )
     if value.dtype != data.dtype and OF_NUMPY[value.dtype].category > OF_NUMPY[data.dtype].category:
         raise DTypeError(
-            f"{name}: result type {OF_NUMPY[value.dtype]} can't be cast to the tensor's {OF_NUMPY[data.dtype]} in place; use {name.rstrip('_')}() instead"
+            f"{name}: result type {OF_NUMPY[value.dtype]} can't be cast to the tensor's {OF_NUMPY[data.dtype]} in "
+            f"place; use {name.rstrip('_')}() instead"
         )
     target = target_of(result)
     if not data.flags.writeable:
-        raise AutogradError(f"{name}: this tensor is expanded or read-only memory, where one element stands for several; clone() it first")
+        raise AutogradError(
+            f"{name}: this tensor is expanded or read-only memory, where one element stands for several; clone() it "
+            "first"
+        )
     data[...] = value
     wrote(t, None if target is result else target)
     return t

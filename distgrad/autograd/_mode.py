@@ -72,7 +72,9 @@ class _GradMode:
         self._before.append(mode.grad)
         mode.grad = self._enabled
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         mode.grad = self._before.pop()
 
     def _fresh(self) -> "_GradMode":
@@ -87,7 +89,7 @@ class _GradMode:
         return wrapped  # type: ignore[return-value]
 
 
-class no_grad(_GradMode):  # noqa: N801 - torch's name
+class no_grad(_GradMode):
     """Inside, operations are not recorded. A context manager and a decorator (``@no_grad()`` or ``@no_grad``)."""
 
     def __init__(self) -> None:
@@ -97,7 +99,7 @@ class no_grad(_GradMode):  # noqa: N801 - torch's name
         return super().__new__(cls) if function is None else cls()(function)
 
 
-class enable_grad(_GradMode):  # noqa: N801 - torch's name
+class enable_grad(_GradMode):
     """Inside, operations are recorded, also within `no_grad`."""
 
     def __init__(self) -> None:
@@ -107,7 +109,7 @@ class enable_grad(_GradMode):  # noqa: N801 - torch's name
         return super().__new__(cls) if function is None else cls()(function)
 
 
-class set_grad_enabled(_GradMode):  # noqa: N801 - torch's name
+class set_grad_enabled(_GradMode):
     """Sets the mode at once; as a context manager, until its end."""
 
     def __init__(self, mode: bool) -> None:
@@ -122,7 +124,7 @@ def _set(guard: _GradMode) -> None:
     _GradMode.__enter__(guard)
 
 
-class inference_mode(_GradMode):  # noqa: N801 - torch's name
+class inference_mode(_GradMode):
     """As `no_grad`. Tensors made inside stay ordinary ones, so what torch forbids afterwards works here."""
 
     def __init__(self, mode: bool = True) -> None:
@@ -136,7 +138,9 @@ class inference_mode(_GradMode):  # noqa: N801 - torch's name
         else:
             self._before.append(mode.grad)
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         super().__exit__(kind, value, trace)
         mode.inference = False
 

@@ -24,14 +24,15 @@ class Node:
         shapes: the inputs' shapes.
         cache: what forward kept and backward can compute again from inputs and outputs (None in graph mode).
         aux: what forward kept and is not differentiable: masks, indices, counts.
-        edges: for each input, what its gradient flows to: a Node, an OutputOf, a leaf tensor, or None. It and what follows exist
-            only once the node is linked.
+        edges: for each input, what its gradient flows to: a Node, an OutputOf, a leaf tensor, or None. It and what
+            follows exist only once the node is linked.
         saved: the arrays that backward receives; None once the graph was freed.
         sequence: creation order.
     """
 
     __slots__ = (
-        "__weakref__", "aux", "backend", "cache", "cells", "edges", "extra", "needs", "op", "params", "saved", "sequence",
+        "__weakref__", "aux", "backend", "cache", "cells", "edges", "extra", "needs", "op", "params", "saved",
+        "sequence",
         "shapes", "versions",
     )  # fmt: skip
     kind: ClassVar[int] = NODE
@@ -63,7 +64,12 @@ class Node:
         return self.backend.kernels
 
     def link(
-        self, needs: tuple[bool, ...], shapes: Any, edges: tuple[Any, ...], saved: tuple[Array, ...], cells: tuple[list[int], ...]
+        self,
+        needs: tuple[bool, ...],
+        shapes: Any,
+        edges: tuple[Any, ...],
+        saved: tuple[Array, ...],
+        cells: tuple[list[int], ...],
     ) -> None:
         """Enters the graph: where gradients flow, and what is kept for them."""
         self.needs = needs
@@ -100,7 +106,8 @@ class Node:
         return self.get_extra().metadata
 
     def register_hook(self, hook: Callable[..., Any]) -> "HookHandle":
-        """Calls ``hook(grad_inputs, grad_outputs)`` after this node ran backward; a returned tuple replaces grad_inputs."""
+        """Calls ``hook(grad_inputs, grad_outputs)`` after this node ran backward; a returned tuple replaces
+        grad_inputs."""
         return HookHandle(self.get_extra().post_hooks, hook)
 
     def register_prehook(self, hook: Callable[..., Any]) -> "HookHandle":

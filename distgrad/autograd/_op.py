@@ -23,12 +23,13 @@ class Op:
     ``forward(ctx, *inputs, *params)`` returns an array, or a tuple of arrays. An input that is no tensor (a Python
     number) arrives as it is. It may set ``ctx.cache`` and ``ctx.aux`` (see `Node`).
 
-    ``backward(xp, ctx, g, *saved)`` returns the gradient of each input (a tuple, or the gradient alone for one input; None
-    where none is wanted, which ``ctx.needs`` tells). `g` is the output's gradient, a tuple for several outputs (None for those that received
-    none). It uses only `xp`, operators and `saved`, writes nothing in place, and works when ``ctx.cache`` is None: then the same code gives
-    second derivatives.
+    ``backward(xp, ctx, g, *saved)`` returns the gradient of each input (a tuple, or the gradient alone for one input;
+    None where none is wanted, which ``ctx.needs`` tells). `g` is the output's gradient, a tuple for several outputs
+    (None for those that received none). It uses only `xp`, operators and `saved`, writes nothing in place, and works
+    when ``ctx.cache`` is None: then the same code gives second derivatives.
 
-    ``backward_fast`` has the same signature, is used when no graph of the gradient is asked for, and may do what it likes.
+    ``backward_fast`` has the same signature, is used when no graph of the gradient is asked for, and may do what it
+    likes.
 
     Attributes:
         name: the name of the node without ``Backward0``; the class's name by default.
@@ -180,7 +181,9 @@ def apply_with_number(op: Any, a: Any, number: Any, swapped: bool = False) -> "T
     return result
 
 
-def _kept(op: Any, needs: tuple[bool, ...], inputs: tuple[Any, ...], output: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+def _kept(
+    op: Any, needs: tuple[bool, ...], inputs: tuple[Any, ...], output: Any
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """What backward asks for of inputs and outputs, as arrays, and their version cells."""
     saved: list[Any] = []
     cells: list[list[int]] = []
@@ -260,7 +263,10 @@ def _mark_view(view: TensorBase, source: TensorBase) -> None:
 
 def _device_mismatch(op: Any, inputs: tuple[Any, ...]) -> DeviceError:
     places = [str(backend_of(t._data).device_of(t._data)) for t in inputs if isinstance(t, TensorBase)]
-    return DeviceError(f"{op.name}: expected all tensors on one device, got {' and '.join(dict.fromkeys(places))}; move one with .to(device)")
+    return DeviceError(
+        f"{op.name}: expected all tensors on one device, got {' and '.join(dict.fromkeys(places))}; move one with "
+        ".to(device)"
+    )
 
 
 def result_dtype(inputs: tuple[Any, ...]) -> Any:

@@ -25,7 +25,9 @@ class Backend:
 
     __slots__ = ("array_type", "asarray", "kernels", "namespace", "type", "xp")
 
-    def __init__(self, type: str, xp: Any, namespace: Namespace, kernels: Kernels, array_type: Any, asarray: Any) -> None:
+    def __init__(
+        self, type: str, xp: Any, namespace: Namespace, kernels: Kernels, array_type: Any, asarray: Any
+    ) -> None:
         self.type = type
         self.xp = xp
         self.namespace = namespace

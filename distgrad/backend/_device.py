@@ -5,7 +5,7 @@ from typing import Any
 from ..errors import DeviceError
 
 
-class device:  # noqa: N801 - torch's name
+class device:
     """A device by type and index, as torch writes it.
 
     Args:
@@ -38,7 +38,9 @@ class device:  # noqa: N801 - torch's name
         self.index = int(number) if colon else index
 
     def __repr__(self) -> str:
-        return f"device(type='{self.type}')" if self.index is None else f"device(type='{self.type}', index={self.index})"
+        return (
+            f"device(type='{self.type}')" if self.index is None else f"device(type='{self.type}', index={self.index})"
+        )
 
     def __str__(self) -> str:
         return self.type if self.index is None else f"{self.type}:{self.index}"

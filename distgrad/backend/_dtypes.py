@@ -14,7 +14,7 @@ except ImportError:  # pragma: no cover - depends on the installation
 BOOL, INTEGRAL, FLOATING, COMPLEX = range(4)  # torch's categories, in order of promotion
 
 
-class dtype:  # noqa: N801 - torch's name
+class dtype:
     """The type of a tensor's elements; `distgrad.float32` and its like are its only instances.
 
     Attributes:
@@ -74,7 +74,22 @@ bool_: Final = dtype("bool", np.bool_, BOOL)
 complex64: Final = dtype("complex64", np.complex64, COMPLEX)
 complex128: Final = dtype("complex128", np.complex128, COMPLEX)
 
-_ALL = [float16, float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64, bool_, complex64, complex128]
+_ALL = [
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+    bool_,
+    complex64,
+    complex128,
+]
 bfloat16: dtype | None = None
 if ml_dtypes is not None:
     bfloat16 = dtype("bfloat16", ml_dtypes.bfloat16, FLOATING)
@@ -153,7 +168,9 @@ def _promote(a: "np.dtype[Any]", b: "np.dtype[Any]") -> "np.dtype[Any]":
     if ca == INTEGRAL and cb == INTEGRAL and "u" in (a.kind, b.kind) and a.kind != b.kind:
         unsigned, signed = (a, b) if a.kind == "u" else (b, a)
         if unsigned.itemsize == 8:
-            raise DTypeError(f"cannot combine {OF_NUMPY[a]} and {OF_NUMPY[b]}: convert one of them first, with .to(dtype)")
+            raise DTypeError(
+                f"cannot combine {OF_NUMPY[a]} and {OF_NUMPY[b]}: convert one of them first, with .to(dtype)"
+            )
         return np.promote_types(unsigned, signed)
     return np.promote_types(a, b)
 
@@ -184,7 +201,9 @@ def _promote_all(dtypes: "list[np.dtype[Any]]") -> "np.dtype[Any]":
 def promote_scalar(d: "np.dtype[Any]", value: Any) -> "np.dtype[Any]":
     """torch's result dtype for a tensor of dtype `d` and a Python number: the number only lifts the category."""
     category = category_of(d)
-    kind = BOOL if isinstance(value, (bool, np.bool_)) else INTEGRAL if isinstance(value, (int, np.integer)) else FLOATING
+    kind = (
+        BOOL if isinstance(value, (bool, np.bool_)) else INTEGRAL if isinstance(value, (int, np.integer)) else FLOATING
+    )
     if isinstance(value, complex):
         return d if category == COMPLEX else np.dtype(np.complex128 if d == np.float64 else np.complex64)
     if kind <= category:
@@ -192,7 +211,7 @@ def promote_scalar(d: "np.dtype[Any]", value: Any) -> "np.dtype[Any]":
     return int64.numpy if kind == INTEGRAL else _default.numpy
 
 
-class finfo:  # noqa: N801 - torch's name
+class finfo:
     """Numerical limits of a floating-point dtype: eps, max, min, tiny, smallest_normal, resolution, bits."""
 
     def __init__(self, type: Any = None) -> None:
@@ -205,10 +224,12 @@ class finfo:  # noqa: N801 - torch's name
         self.resolution = float(info.resolution)
 
     def __repr__(self) -> str:
-        return f"finfo(resolution={self.resolution}, min={self.min}, max={self.max}, eps={self.eps}, dtype={self.dtype})"
+        return (
+            f"finfo(resolution={self.resolution}, min={self.min}, max={self.max}, eps={self.eps}, dtype={self.dtype})"
+        )
 
 
-class iinfo:  # noqa: N801 - torch's name
+class iinfo:
     """Numerical limits of an integer dtype: max, min, bits."""
 
     def __init__(self, type: Any) -> None:

@@ -1,8 +1,8 @@
 """The array functions that a gradient formula may use.
 
 `Op.backward` receives one of these as `xp`. The backends' own namespaces work on raw arrays; the one that the ops
-package registers works on Tensors, so that the same formula gives second derivatives. Names and arguments are those of the Python
-array API standard where it has them.
+package registers works on Tensors, so that the same formula gives second derivatives. Names and arguments are those of
+the Python array API standard where it has them.
 """
 
 from collections.abc import Sequence

@@ -97,7 +97,8 @@ def _python_dtype(value: Any) -> Any:
 
 def _mismatch(name: str, x: Array, y: Array) -> Exception:
     return ShapeError(
-        f"{name}: the shapes {list(x.shape)} and {list(y.shape)} cannot be broadcast together: from the last dimension backwards each pair "
+        f"{name}: the shapes {list(x.shape)} and {list(y.shape)} cannot be broadcast together: from the last "
+        "dimension backwards each pair "
         "must be equal, or one of them 1"
     )
 

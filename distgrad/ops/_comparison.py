@@ -25,7 +25,9 @@ def _compare(name: str, function: Callable[[Any, Any], Any], a: Any, b: Any) -> 
     try:
         return wrap_result(function(x, y), like._data)
     except ValueError:
-        raise ShapeError(f"{name}: the shapes {list(x.shape)} and {list(y.shape)} cannot be broadcast together") from None
+        raise ShapeError(
+            f"{name}: the shapes {list(x.shape)} and {list(y.shape)} cannot be broadcast together"
+        ) from None
 
 
 @op(differentiable=False)
@@ -132,7 +134,9 @@ def logical_not(input: "Tensor") -> "Tensor":
 
 
 @op(differentiable=False)
-def isclose(input: "Tensor", other: "Tensor", rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> "Tensor":
+def isclose(
+    input: "Tensor", other: "Tensor", rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
+) -> "Tensor":
     """Whether ``|input - other| <= atol + rtol * |other|``, elementwise."""
     a, b = tensor_of(input, "isclose"), tensor_of(other, "isclose")
     backend = backend_of(a._data)
@@ -141,7 +145,9 @@ def isclose(input: "Tensor", other: "Tensor", rtol: float = 1e-05, atol: float =
 
 
 @op(differentiable=False)
-def allclose(input: "Tensor", other: "Tensor", rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
+def allclose(
+    input: "Tensor", other: "Tensor", rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
+) -> bool:
     """Whether `isclose` holds everywhere."""
     return bool(isclose(input, other, rtol, atol, equal_nan)._data.all())
 

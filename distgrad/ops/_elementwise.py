@@ -217,7 +217,11 @@ class Where(Op):
     @staticmethod
     def backward(xp: Any, ctx: Node, g: Any, condition: Any) -> Any:
         zero = xp.zeros_like(g)
-        return None, xp.where(condition, g, zero) if ctx.needs[1] else None, xp.where(condition, zero, g) if ctx.needs[2] else None
+        return (
+            None,
+            xp.where(condition, g, zero) if ctx.needs[1] else None,
+            xp.where(condition, zero, g) if ctx.needs[2] else None,
+        )
 
 
 @op(inplace=True)
@@ -385,7 +389,13 @@ class _Rounding(Op):
     def forward(ctx: Node, x: Array, kind: str) -> Array:
         if x.dtype.kind in "biu":
             return x.copy() if kind != "sign" else ctx.xp.sign(x)
-        functions = {"sign": ctx.xp.sign, "floor": ctx.xp.floor, "ceil": ctx.xp.ceil, "trunc": ctx.xp.trunc, "round": ctx.xp.rint}
+        functions = {
+            "sign": ctx.xp.sign,
+            "floor": ctx.xp.floor,
+            "ceil": ctx.xp.ceil,
+            "trunc": ctx.xp.trunc,
+            "round": ctx.xp.rint,
+        }
         return functions[kind](x)
 
     @staticmethod

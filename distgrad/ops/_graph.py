@@ -1,6 +1,5 @@
 """The gradient namespace on Tensors: formulas written for arrays, run with their own gradients recorded."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from .._typing import Shape
@@ -40,11 +39,19 @@ class GraphNamespace:
 
     @staticmethod
     def maximum(x: Any, y: Any, /) -> Any:
-        return _arithmetic.maximum(_tensor(x), _tensor(y)) if isinstance(y, TensorBase) else _elementwise.clamp(_tensor(x), min=y)
+        return (
+            _arithmetic.maximum(_tensor(x), _tensor(y))
+            if isinstance(y, TensorBase)
+            else _elementwise.clamp(_tensor(x), min=y)
+        )
 
     @staticmethod
     def minimum(x: Any, y: Any, /) -> Any:
-        return _arithmetic.minimum(_tensor(x), _tensor(y)) if isinstance(y, TensorBase) else _elementwise.clamp(_tensor(x), max=y)
+        return (
+            _arithmetic.minimum(_tensor(x), _tensor(y))
+            if isinstance(y, TensorBase)
+            else _elementwise.clamp(_tensor(x), max=y)
+        )
 
     @staticmethod
     def logical_and(x: Any, y: Any, /) -> Any:
@@ -101,8 +108,6 @@ class GraphNamespace:
     @staticmethod
     def call(op: Any, inputs: tuple[Any, ...], params: tuple[Any, ...] = (), /) -> Any:
         return apply(op, tuple(_tensor(x) if hasattr(x, "dtype") else x for x in inputs), params)
-
-
 
 
 register_graph_namespace(GraphNamespace())  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from .._typing import Array
-from ..autograd._base import wrap
+from ..autograd._base import TensorBase, wrap
 from ..autograd._node import Node
 from ..autograd._op import Op, apply1
 from ..backend import as_dtype, backend_of, device, dtype
@@ -92,9 +92,9 @@ def split_to_arguments(args: tuple[Any, ...], where: Any, to: Any) -> tuple[Any,
     for a in args:
         if a is None or isinstance(a, bool):
             continue
-        if hasattr(a, "_data"):
+        if isinstance(a, TensorBase):
             return backend_of(a._data).device_of(a._data), a._data.dtype
-        if isinstance(a, dtype) or isinstance(a, type):
+        if isinstance(a, (dtype, type)):
             to = a
         elif isinstance(a, (device, int)) or (isinstance(a, str) and a.partition(":")[0] in ("cpu", "cuda")):
             where = a

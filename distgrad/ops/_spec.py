@@ -34,7 +34,12 @@ _registry: dict[str, OpSpec] = {}
 
 
 def op(
-    *, name: str | None = None, method: bool = True, differentiable: bool = True, twice: bool = True, inplace: bool = False
+    *,
+    name: str | None = None,
+    method: bool = True,
+    differentiable: bool = True,
+    twice: bool = True,
+    inplace: bool = False,
 ) -> Callable[[F], F]:
     """Records a function as a public operation and returns it unchanged."""
 

@@ -1,0 +1,118 @@
+"""Batch normalisation over the batches of all ranks, exact also where they differ in size."""
+
+from typing import TYPE_CHECKING, Any
+
+from .. import nn
+from .._typing import Array
+from ..autograd._node import Node
+from ..autograd._op import Op, apply
+from ..comm import Communicator, ReduceOp, get_default
+from ..errors import AutogradError, ShapeError
+
+if TYPE_CHECKING:
+    from .._tensor import Tensor
+
+
+class SyncBatchNormalize(Op):
+    """Inputs: x (N, C, ...), weight (C,) or None, bias (C,) or None; ``params = (communicator, eps)``.
+
+    The sums are taken in float64, so that the result hardly depends on how the batch is spread. ``ctx.aux`` is
+    (mean, variance, count, normalised x), which the module reads for its running statistics.
+    """
+
+    saves = ((1,), (0,), ())
+
+    @staticmethod
+    def forward(
+        ctx: Node, x: Array, weight: Array | None, bias: Array | None, group: Communicator, eps: float
+    ) -> Array:
+        xp = ctx.xp
+        axes = (0, *range(2, x.ndim))
+        channels = x.shape[1]
+        sums = xp.empty(2 * channels + 1, dtype="float64")
+        sums[:channels] = x.sum(axis=axes, dtype="float64")
+        sums[channels:-1] = xp.square(x, dtype="float64").sum(axis=axes)
+        sums[-1] = x.size // channels if channels else 0
+        group.all_reduce(sums, ReduceOp.SUM)
+        count = float(sums[-1])
+        mean = sums[:channels] / count
+        variance = xp.maximum(sums[channels:-1] / count - mean * mean, 0)
+        shape = (1, channels) + (1,) * (x.ndim - 2)
+        scale = (1 / xp.sqrt(variance + eps)).astype(x.dtype).reshape(shape)
+        normalised = (x - mean.astype(x.dtype).reshape(shape)) * scale
+        ctx.aux = (mean, variance, count, normalised, scale)
+        y = normalised if weight is None else normalised * weight.reshape(shape)
+        return y.copy() if weight is None else y if bias is None else y + bias.reshape(shape)
+
+    @staticmethod
+    def backward(xp: Any, ctx: Node, g: Any, x: Any, weight: Any) -> Any:
+        raise AutogradError(
+            "SyncBatchNorm: second derivatives are not supported, because the gradient itself is a collective call"
+        )
+
+    @staticmethod
+    def backward_fast(xp: Any, ctx: Node, g: Array, x: Array, weight: Array | None) -> Any:
+        group, _ = ctx.params
+        _, _, count, normalised, scale = ctx.aux
+        xp = ctx.xp
+        axes = (0, *range(2, g.ndim))
+        channels = g.shape[1]
+        shape = scale.shape
+        own = xp.empty(2 * channels, dtype="float64")
+        own[:channels] = g.sum(axis=axes, dtype="float64")
+        own[channels:] = (g * normalised).sum(axis=axes, dtype="float64")
+        total = own.copy()
+        group.all_reduce(total, ReduceOp.SUM)
+        total = (total / count).astype(g.dtype)
+        gx = g - total[:channels].reshape(shape) - normalised * total[channels:].reshape(shape)
+        gx *= scale if weight is None else scale * weight.reshape(shape)
+        gw, gb = own[channels:].astype(g.dtype), own[:channels].astype(g.dtype)
+        return gx, gw if ctx.needs[1] else None, gb if ctx.needs[2] else None
+
+
+class SyncBatchNorm(nn.BatchNorm1d):
+    """Batch normalisation whose mean and variance are those of the whole batch over all ranks.
+
+    Input (N, C, ...), any number of dimensions from two on. In evaluation it is ordinary batch normalisation.
+
+    Args:
+        num_features: C.
+        eps, momentum, affine, track_running_stats: as in `BatchNorm2d`.
+        process_group: the ranks that share statistics; all by default.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        process_group: Communicator | None = None,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device=device, dtype=dtype)
+        self.process_group = process_group
+
+    def _check_input_dim(self, input: "Tensor") -> None:
+        if input.ndim < 2 or input.shape[1] != self.num_features:
+            raise ShapeError(f"SyncBatchNorm: expected input (N, {self.num_features}, ...), got {list(input.shape)}")
+
+    def forward(self, input: "Tensor") -> "Tensor":
+        """(N, C, ...) -> (N, C, ...)."""
+        self._check_input_dim(input)
+        group = self.process_group or get_default()
+        if group.size == 1 or not (self.training or self.running_mean is None):
+            return super().forward(input)
+        output: Tensor = apply(SyncBatchNormalize, (input, self.weight, self.bias), (group, self.eps))
+        return output
+
+    @classmethod
+    def convert_sync_batchnorm(cls, module: nn.Module, process_group: Communicator | None = None) -> nn.Module:
+        """The module with every BatchNorm layer in it replaced by a SyncBatchNorm on the same parameters."""
+        if isinstance(module, nn.modules_batchnorm) and not isinstance(module, cls):
+            return cls._from(module, process_group)
+        for name, child in module.named_children():
+            setattr(module, name, cls.convert_sync_batchnorm(child, process_group))
+        return module
