@@ -24,7 +24,7 @@ from .autograd import is_grad_enabled as is_grad_enabled
 from .autograd import no_grad as no_grad
 from .autograd import set_grad_enabled as set_grad_enabled
 from .backend import bfloat16 as bfloat16
-from .backend import bool_ as bool
+from .backend import bool_ as bool  # noqa: F401
 from .backend import can_cast as can_cast
 from .backend import complex64 as cfloat  # noqa: F401
 from .backend import complex64 as complex64
