@@ -154,7 +154,7 @@ class Tensor(TensorBase):
 
     def data_ptr(self) -> int:
         """The address of the first element."""
-        return int(self._data.ctypes.data) if isinstance(self._data, np.ndarray) else int(self._data.data.ptr)
+        return backend_of(self._data).address(self._data)
 
     # ---- autograd ----
     @property
@@ -600,6 +600,26 @@ class Tensor(TensorBase):
     clone = ops.clone
     contiguous = ops.contiguous
     detach = ops.detach
+
+    # ---- creation ----
+    new_tensor = ops.new_tensor
+    new_zeros = ops.new_zeros
+    new_ones = ops.new_ones
+    new_empty = ops.new_empty
+    new_full = ops.new_full
+    new_empty_strided = ops.new_empty_strided
+
+    # ---- random ----
+    bernoulli = ops.bernoulli
+    multinomial = ops.multinomial
+    uniform_ = ops.uniform_
+    normal_ = ops.normal_
+    exponential_ = ops.exponential_
+    cauchy_ = ops.cauchy_
+    log_normal_ = ops.log_normal_
+    geometric_ = ops.geometric_
+    bernoulli_ = ops.bernoulli_
+    random_ = ops.random_
 
     # ---- in place ----
     add_ = _inplace(ops.add)

@@ -25,6 +25,7 @@ LEVELS = {
     "comm": 2,
     "ops": 3,
     "_tensor": 4,
+    "cuda": 4,
     "_parameter": 4.5,  # a Tensor by another name
     "arena": 5,
     "nn": 5,

@@ -56,8 +56,9 @@ class _PutRegion(Op):
 
 def _region(base: Array, view: Array) -> Array:
     """For each element of `view`, its flat position in `base`, whose memory it shares."""
-    xp = backend_of(base).xp
-    start = _address(view) - _address(base)
+    backend = backend_of(base)
+    xp = backend.xp
+    start = backend.address(view) - backend.address(base)
     offsets = xp.zeros((), dtype="int64") + start
     for axis, (n, stride) in enumerate(zip(view.shape, view.strides, strict=True)):
         steps = xp.arange(n, dtype="int64") * stride
@@ -72,10 +73,6 @@ def _region(base: Array, view: Array) -> Array:
             offsets = offsets - coordinate * base.strides[axis]
             flat = flat + coordinate * contiguous[axis]
     return flat
-
-
-def _address(array: Array) -> int:
-    return int(array.__array_interface__["data"][0]) if isinstance(array, np.ndarray) else int(array.data.ptr)
 
 
 def _sync_view(view: TensorBase) -> None:

@@ -1,13 +1,15 @@
 """The CPU backend: NumPy arrays."""
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 from ..._typing import Array
+from .._array_namespace import ArrayNamespace
 from .._backend import Backend
+from .._device import device
 from . import _optim, _special
-from ._namespace import NumpyNamespace
 
 
 class _NumpyKernels:
@@ -15,10 +17,46 @@ class _NumpyKernels:
     optim = _optim
 
 
-def _asarray(value: Any) -> Array:
-    """A plain ndarray: NumPy's operations return scalars for 0-d results, and subclasses keep their class."""
-    array = np.asarray(value)
-    return array if array.__class__ is np.ndarray else array.view(np.ndarray)
+class CpuBackend(Backend):
+    """NumPy arrays in host memory."""
+
+    type = "cpu"
+    xp = np
+    array_type = np.ndarray
+
+    def __init__(self) -> None:
+        self.kernels = _NumpyKernels()
+        self.namespace = ArrayNamespace(np, _special)
+
+    def asarray(self, value: Any) -> Array:
+        """A plain ndarray: NumPy's operations return scalars for 0-d results, and subclasses keep their class."""
+        array = np.asarray(value)
+        return array if array.__class__ is np.ndarray else array.view(np.ndarray)
+
+    def device_of(self, array: Array) -> device:
+        """The CPU."""
+        return _CPU
+
+    def resolve(self, where: device) -> device:
+        """The CPU; it has no number."""
+        return _CPU
+
+    def to_numpy(self, array: Array) -> "np.ndarray[Any, Any]":
+        """The array itself."""
+        return array  # type: ignore[no-any-return]
+
+    def from_host(self, array: "np.ndarray[Any, Any]", where: device) -> Array:
+        """A copy."""
+        return np.array(array)
+
+    def address(self, array: Array) -> int:
+        """The address of the first element."""
+        return int(array.ctypes.data)
+
+    def quiet(self) -> AbstractContextManager[Any]:
+        """NumPy's `errstate` with everything ignored."""
+        return np.errstate(all="ignore")
 
 
-CPU = Backend("cpu", np, NumpyNamespace(), _NumpyKernels(), np.ndarray, _asarray)
+_CPU = device("cpu")
+CPU = CpuBackend()

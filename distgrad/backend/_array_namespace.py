@@ -1,0 +1,97 @@
+"""The gradient namespace on raw arrays, for any array module with NumPy's interface."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .._typing import Array, Shape
+from ._kernels import SpecialKernels
+
+
+class ArrayNamespace:
+    """`Namespace` by the functions of `xp` (numpy or cupy), most of them its own.
+
+    Args:
+        xp: the array module.
+        special: the backend's elementwise functions that `xp` lacks.
+    """
+
+    def __init__(self, xp: Any, special: SpecialKernels) -> None:
+        self._xp = xp
+        self._add_reduce = xp.add.reduce if hasattr(xp.add, "reduce") else xp.sum
+        self.exp, self.log, self.sqrt = xp.exp, xp.log, xp.sqrt
+        self.sin, self.cos = xp.sin, xp.cos
+        self.sinh, self.cosh, self.tanh = xp.sinh, xp.cosh, xp.tanh
+        self.sigmoid, self.erf = special.sigmoid, special.erf
+        self.abs, self.sign, self.floor = xp.abs, xp.sign, xp.floor
+        self.maximum, self.minimum = xp.maximum, xp.minimum
+        self.logical_and, self.logical_not, self.where = xp.logical_and, xp.logical_not, xp.where
+        self.matmul = xp.matmul
+        self.broadcast_to, self.permute_dims, self.swapaxes = xp.broadcast_to, xp.transpose, xp.swapaxes
+        self.tril, self.triu = xp.tril, xp.triu
+        self.zeros_like, self.ones_like = xp.zeros_like, xp.ones_like
+
+    def sum(self, x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
+        return self._add_reduce(x, axis=axis, keepdims=keepdims, dtype=x.dtype)
+
+    def mean(self, x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
+        return self._xp.mean(x, axis=axis, keepdims=keepdims)
+
+    def max(self, x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
+        return self._xp.max(x, axis=axis, keepdims=keepdims)
+
+    def prod(self, x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
+        return self._xp.prod(x, axis=axis, keepdims=keepdims)
+
+    def cumulative_sum(self, x: Array, /, *, axis: int) -> Array:
+        return self._xp.cumsum(x, axis=axis, dtype=x.dtype)
+
+    def reshape(self, x: Array, /, shape: Shape) -> Array:
+        return x.reshape(shape)
+
+    def expand_dims(self, x: Array, /, *, axis: int) -> Array:
+        return self._xp.expand_dims(x, axis)
+
+    def squeeze(self, x: Array, /, *, axis: int) -> Array:
+        return self._xp.squeeze(x, axis)
+
+    def concat(self, arrays: Sequence[Array], /, *, axis: int = 0) -> Array:
+        return self._xp.concatenate(arrays, axis=axis)
+
+    def stack(self, arrays: Sequence[Array], /, *, axis: int = 0) -> Array:
+        return self._xp.stack(arrays, axis=axis)
+
+    def flip(self, x: Array, /, *, axis: Any) -> Array:
+        return self._xp.flip(x, axis)
+
+    def astype(self, x: Array, dtype: Any, /) -> Array:
+        return self._xp.asarray(x).astype(dtype, copy=False)
+
+    def zeros(self, shape: Shape, like: Array, /) -> Array:
+        return self._xp.zeros(shape, dtype=like.dtype)
+
+    def take_along_axis(self, x: Array, indices: Array, /, *, axis: int) -> Array:
+        return self._xp.take_along_axis(x, indices, axis)
+
+    def getitem(self, x: Array, index: Any, /) -> Array:
+        return x[index]
+
+    def scatter(self, values: Array, index: Any, shape: Shape, /) -> Array:
+        result = self._xp.zeros(shape, dtype=values.dtype)
+        parts = index if isinstance(index, tuple) else (index,)
+        if any(getattr(part, "dtype", np.bool_) != np.bool_ for part in parts):
+            self._xp.add.at(result, index, values)  # an integer array may name a place twice
+        else:
+            result[index] = values
+        return result
+
+    def put_along_axis(self, values: Array, indices: Array, shape: Shape, /, *, axis: int) -> Array:
+        result = self._xp.zeros(shape, dtype=values.dtype)
+        places = list(self._xp.ogrid[tuple(slice(n) for n in indices.shape)])
+        places[axis] = indices
+        self._xp.add.at(result, tuple(places), values)
+        return result
+
+    def call(self, op: Any, inputs: tuple[Any, ...], params: tuple[Any, ...] = (), /) -> Any:
+        return op.on_arrays(inputs, params)
