@@ -136,7 +136,8 @@ class Arena:
             extra.slot, extra.grad_slot = slot, slot.grad
             if p._grad is not None:
                 slot.grad._data[...] = p._grad._data
-                p._grad = slot.grad
+                if p._grad._target is None:  # one with a graph of its own stays what it is
+                    p._grad = slot.grad
 
 
 def slot_of(parameter: Tensor) -> Slot | None:
