@@ -38,7 +38,7 @@ class Outcome(NamedTuple):
 
     code: int  # exit status, negative for a signal
     output: str  # standard output and error, as they came
-    seconds: float
+    ended: float  # seconds since the epoch
     timed_out: bool
     left: list[str]  # processes and shared memory that it left behind
 
@@ -95,7 +95,6 @@ class Job:
         self._mark = f"{os.getpid()}-{next(_numbers)}"
         self._shared = _shared_memory()
         self._screen = tempfile.TemporaryFile()  # noqa: SIM115  a pipe would stay open with whatever is left behind
-        self._start = time.monotonic()
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -108,7 +107,8 @@ class Job:
 
     def output(self) -> str:
         """What is on the screen so far."""
-        return os.pread(self._screen.fileno(), 1 << 24, 0).decode(errors="replace")
+        text = os.pread(self._screen.fileno(), 1 << 24, 0).decode(errors="replace")
+        return text.replace("\0", "")  # Open MPI ends its messages with one
 
     def await_output(self, text: str, deadline: float = 30.0) -> None:
         """Return when the job has printed this text."""
@@ -132,7 +132,7 @@ class Job:
         except subprocess.TimeoutExpired:
             timed_out = True
             self._dump_stacks()
-        seconds = time.monotonic() - self._start
+        ended = time.time()
         left = [] if timed_out else self._left_behind()
         for pid in self.descendants():
             _send(pid, signal.SIGKILL)
@@ -141,7 +141,7 @@ class Job:
             _remove_shared_memory(self._shared)
         output = self.output()
         self._screen.close()
-        return Outcome(code, output, seconds, timed_out, left)
+        return Outcome(code, output, ended, timed_out, left)
 
     def _dump_stacks(self) -> None:
         for pid in self.descendants():
@@ -150,8 +150,8 @@ class Job:
         time.sleep(1.0)
 
     def _left_behind(self) -> list[str]:
-        """Processes and files that are there half a second after the end; the kernel may need a moment."""
-        end = time.monotonic() + 0.5
+        """Processes and files that are there a second after the end; to end takes a moment."""
+        end = time.monotonic() + 1.0
         while True:
             processes = [_read(Path(f"/proc/{pid}/cmdline")).decode() for pid in self.descendants()]
             left = processes + sorted(_shared_memory() - self._shared - _mapped())

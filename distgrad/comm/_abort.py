@@ -102,8 +102,10 @@ def _fail(error: BaseException, trace: TracebackType | None, where: str) -> None
         sys.__excepthook__(type(error), error, trace)
         return
     secondary = _is_secondary(error)
+    if secondary:
+        time.sleep(HEAD_START)
     if isinstance(error, CommError):
-        time.sleep(HEAD_START * secondary + min(STAGGER * job.rank, HEAD_START))
+        _take_turns()
     interrupted = isinstance(error, KeyboardInterrupt)
     code = KEYBOARD_INTERRUPT_CODE if interrupted else 1
     text = (
@@ -133,6 +135,17 @@ def _from_script(trace: TracebackType | None) -> TracebackType | None:
 def exit_with(code: int, text: str) -> None:
     """End the job because this rank ends with a status other than 0; `text` says how. Does not return."""
     end_job(Report(job.rank, time.time(), False, code, text))
+
+
+def refuse(code: int, text: str) -> None:
+    """End the job because no rank, or not this one, can start. Does not return."""
+    _take_turns()
+    exit_with(code, text)
+
+
+def _take_turns() -> None:
+    """Wait a little, by rank: the first rank's words end the job, and the others, who have the same to say, with it."""
+    time.sleep(min(STAGGER * job.rank, HEAD_START))
 
 
 def show_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -220,6 +233,19 @@ def _ask_hydra(code: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def forget_mpi_files(path: str = "/proc/self/maps") -> None:
+    """Remove the names of the MPI library's own shared memory, once all ranks of this node have opened it.
+
+    An aborted MPICH leaves a file of some megabytes behind, Open MPI does where mpirun was killed. Both have attached
+    all ranks of the node when MPI_Init returns on the last of them, so this may follow the first collective call.
+    """
+    with suppress(OSError), open(path) as maps:
+        names = {line.rsplit(maxsplit=1)[-1] for line in maps if "/dev/shm/" in line}
+        for name in names:
+            if name.startswith(("/dev/shm/mpich_shm_", "/dev/shm/sm_segment.")):
+                Path(name).unlink(missing_ok=True)  # another rank may have been faster
 
 
 def _leave() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from .._typing import Array
 from ..errors import CollectiveMismatchError, CommError, CommTimeoutError
+from ._abort import forget_mpi_files
 from ._board import Board, board_bytes
 from ._calls import Call
 from ._communicator import Communicator, Options
@@ -142,6 +143,8 @@ class MpiCommunicator(Communicator):
     def world(cls, options: Options) -> "MpiCommunicator":
         """A group over all ranks of the MPI job. A collective call."""
         group = cls(load().COMM_WORLD.Dup(), options=options)
+        group._comm.Barrier()
+        forget_mpi_files()
         group.use_board()
         return group
 

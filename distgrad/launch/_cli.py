@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from .._environment import job
+from ..comm import _abort
 from ..errors import LaunchError
 from ._request import parse
 from ._run import run
@@ -18,14 +19,22 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         The exit status: the script's own, or 2 where the command line or its surroundings cannot work.
     """
+    if job.in_mpi_job:
+        _abort.install()
     try:
-        request = parse(argv)
-        if not request.starts_a_job:
-            return run(request)
-        if job.in_mpi_job:
-            raise LaunchError("expected no -n inside an MPI job: mpirun has started the ranks already; leave it out")
-        return spawn(request)
+        return _launch(argv)
     except LaunchError as error:
-        if job.rank == 0:  # the ranks of a job share one command line: one of them tells
-            print(f"distgrad.launch: error: {error}", file=sys.stderr)
-        return USAGE_ERROR
+        text = f"distgrad.launch: error: {error}"
+    if job.in_mpi_job:
+        _abort.refuse(USAGE_ERROR, text)
+    print(text, file=sys.stderr)
+    return USAGE_ERROR
+
+
+def _launch(argv: Sequence[str]) -> int:
+    request = parse(argv)
+    if not request.starts_a_job:
+        return run(request)
+    if job.in_mpi_job:
+        raise LaunchError("expected no -n inside an MPI job: mpirun has started the ranks already; leave it out")
+    return spawn(request)

@@ -3,13 +3,15 @@
 import importlib.util
 import io
 import runpy
+import socket
 import sys
 import traceback
 from pathlib import Path
 
+from .. import comm
 from .._environment import job
 from ..comm import _abort
-from ..errors import LaunchError
+from ..errors import CommError, LaunchError
 from . import _env
 from ._request import Request
 from ._tag import TaggedStream
@@ -25,14 +27,38 @@ def run(request: Request) -> int:
         _check_module(request.script)
     _env.export_rank(job, request.timeout, request.stall_warn)
     if not job.in_mpi_job:
+        _env.export_master(*_own_address(single_node=True))
         _run_alone(request)
         return 0
-    _abort.install()
     if request.report_dir is not None:
         _abort.report_to(Path(request.report_dir))
     _prepare_output(request.tag_output)
+    _meet()
     _run_as_rank(request)
     return 0
+
+
+def _meet() -> None:
+    """Let the ranks find each other before the script starts.
+
+    From here on every rank can see when another one ends; in MPI's own initialisation it could only wait for it.
+
+    Raises:
+        LaunchError: the ranks cannot communicate.
+    """
+    try:
+        world = comm.get_default()
+    except CommError as error:
+        raise LaunchError(str(error)) from error
+    single_node = job.local_size == job.world_size
+    _env.export_master(*world.broadcast_object(_own_address(single_node) if job.rank == 0 else None))
+
+
+def _own_address(single_node: bool) -> tuple[str, int]:
+    """A name of this host by which the other ranks reach it, and a port that is free at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return "127.0.0.1" if single_node else socket.gethostname(), probe.getsockname()[1]
 
 
 def _check_module(name: str) -> None:
@@ -45,10 +71,13 @@ def _check_module(name: str) -> None:
 
 
 def _prepare_output(tag_output: bool) -> None:
-    """Let lines appear when they are printed: through mpirun, Python would hold back blocks of 8 KiB."""
+    """Let lines appear when they are printed, and whole.
+
+    Through mpirun, Python would hold back blocks of 8 KiB, or with PYTHONUNBUFFERED cut each line into its words.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(line_buffering=True)
+            stream.reconfigure(line_buffering=True, write_through=False)
     if tag_output:
         sys.stdout = TaggedStream(sys.stdout, f"[{job.rank}] ")
         sys.stderr = TaggedStream(sys.stderr, f"[{job.rank}] ")

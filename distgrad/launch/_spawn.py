@@ -101,7 +101,9 @@ def _conclude(code: int, reports: list[Report]) -> int:
                 print(with_rank(report._replace(text=report.text.rstrip().splitlines()[-1])), end="", file=sys.stderr)
         print(with_rank(first), end="", file=sys.stderr)
         return first.code
-    if code not in (0, KEYBOARD_INTERRUPT_CODE):
+    if code == KEYBOARD_INTERRUPT_CODE:
+        print("distgrad.launch: KeyboardInterrupt", file=sys.stderr)
+    elif code != 0:
         print(
             f"distgrad.launch: the job ended with status {code} and no rank left a word: one was killed from outside "
             "(out of memory?), crashed in native code, or called os._exit",

@@ -1,0 +1,86 @@
+"""A script whose rank 2 meets with the accident that its argument names, while the other ranks wait for it.
+
+tests/launch/test_exit_matrix.py runs it on four ranks.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+
+import numpy as np
+
+import distgrad.comm as dist
+
+
+def forward() -> None:
+    raise ValueError("planted in forward")
+
+
+class DataSet:
+    def __getitem__(self, index: int) -> float:
+        raise IndexError(f"planted in the data set at {index}")
+
+
+def in_thread() -> None:
+    thread = threading.Thread(target=forward, name="loader")
+    thread.start()
+    time.sleep(60)
+
+
+def replaced_hook() -> None:
+    sys.excepthook = lambda *arguments: print("the user's own hook was called")
+    raise ValueError("planted under a replaced hook")
+
+
+def kill_self() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leave_then_raise() -> None:
+    """The peers learn that this rank is gone before it says why."""
+    dist.get_default().close()
+    time.sleep(0.1)
+    raise ValueError("planted after leaving")
+
+
+def mismatch() -> None:
+    dist.all_reduce(np.zeros(7))
+
+
+FAULTS = {
+    "forward": forward,
+    "dataset": lambda: DataSet()[5],
+    "thread": in_thread,
+    "replaced_hook": replaced_hook,
+    "exit3": lambda: sys.exit(3),
+    "exit0": lambda: sys.exit(0),
+    "exit_message": lambda: sys.exit("planted message"),
+    "kill": kill_self,
+    "leave_then_raise": leave_then_raise,
+    "mismatch": mismatch,
+    "sleep": lambda: time.sleep(60),
+    "wait": lambda: None,
+    "everyone": lambda: None,
+}
+
+
+def main() -> None:
+    rank = dist.get_default().rank
+    fault = sys.argv[1]
+    dist.barrier()
+    print(f"rank {rank} is up", flush=True)
+    dist.barrier()
+    if rank == 2:
+        time.sleep(0.2)
+        print(f"FAULT {time.time()}", flush=True)
+        FAULTS[fault]()
+    if fault == "everyone":
+        dist.barrier()
+        raise ValueError("planted on every rank")
+    while True:
+        dist.all_reduce(np.zeros(3))
+
+
+main()
