@@ -54,6 +54,7 @@ from .backend import uint8 as uint8
 from .backend import uint16 as uint16
 from .backend import uint32 as uint32
 from .backend import uint64 as uint64
+from .comm import _abort as _abort
 from .ops import Generator as Generator
 from .ops import abs as abs
 from .ops import add as add
@@ -169,3 +170,6 @@ from .ops import unsqueeze as unsqueeze
 from .ops import where as where
 from .ops import zeros as zeros
 from .ops import zeros_like as zeros_like
+
+# In an MPI job, an error on one rank ends them all from here on.
+_abort.install()

@@ -23,7 +23,6 @@ LEVELS = {
     "backend": 1,
     "autograd": 2,
     "comm": 2,
-    "cuda": 2,
     "ops": 3,
     "_tensor": 4,
     "cuda": 4,
