@@ -84,9 +84,14 @@ def binary(op: Any, a: Any, b: Any) -> "Tensor":
     if not isinstance(a, TensorBase) and not isinstance(b, TensorBase):
         raise TypeError(f"{name}: expected at least one Tensor, got {type(a).__name__} and {type(b).__name__}")
     dtype = result_dtype((a, b))
+    weak = dtype.type if dtype.kind == "V" else _itself  # to bfloat16, unlike NumPy's own types, a Python float is not weak
     if isinstance(a, TensorBase):
-        return apply_with_number(op, cast(a, dtype), b)
-    return apply_with_number(op, cast(b, dtype), a, True)
+        return apply_with_number(op, cast(a, dtype), weak(b))
+    return apply_with_number(op, cast(b, dtype), weak(a), True)
+
+
+def _itself(value: Any) -> Any:
+    return value
 
 
 def _python_dtype(value: Any) -> Any:

@@ -86,7 +86,7 @@ def erf(x: Array) -> Array:
 
 def sigmoid(x: Array) -> Array:
     """The logistic function; the caller silences NumPy's overflow warning, whose result (0) is right."""
-    result = np.negative(x)
+    result = np.negative(x, out=np.empty_like(x))  # an array for a 0-d x, too
     np.exp(result, out=result)
     result += 1
     return np.reciprocal(result, out=result)
