@@ -10,7 +10,7 @@ from ..backend import as_array, backend_of
 from ..errors import AutogradError
 from ._base import LEAF_MARK, TensorBase, wrap
 from ._engine import grad
-from ._mode import enable_grad, no_grad
+from ._mode import enable_grad
 
 Jacobian = "np.ndarray[Any, Any]"  # (elements of the input, elements of the output)
 
@@ -185,7 +185,7 @@ class _Check:
                 "gradcheck: expected at least one input tensor that requires grad, and none of the inputs does"
             )
         for i, t in self.wanted:
-            if any(n > 1 and step == 0 for n, step in zip(t._data.shape, t._data.strides, strict=True)):
+            if t._data.size and any(n > 1 and step == 0 for n, step in zip(t._data.shape, t._data.strides, strict=True)):
                 raise AutogradError(
                     f"gradcheck: input {i} is expanded: one element stands for several; pass .contiguous() of it"
                 )
@@ -278,10 +278,14 @@ class _Check:
         before = t._data.copy()
         t._data[...] += backend_of(before).xp.asarray(self.eps * direction, dtype=before.dtype)
         try:
-            with no_grad() if not self.outputs else enable_grad():
+            with enable_grad():
                 outputs = _listed(self.func(*self.inputs))
+            return self.value(outputs, k)  # a copy, before the way back: an output may share memory with `t`
         finally:
             t._data[...] = before
+
+    def value(self, outputs: list[Any], k: int) -> Any:
+        """Output `k` on the host; all outputs as one vector where none has a gradient."""
         if self.outputs:
             return _host(_differentiable(outputs)[k]._data)
         floating = [o for o in outputs if isinstance(o, TensorBase) and o._data.dtype.kind in "fc"]

@@ -69,7 +69,7 @@ class Array:
         if self.values is not None:
             return np.array(self.values).astype(chosen)
         if chosen == np.bool_:
-            return rng.random(self.shape) < 0.5
+            return np.asarray(rng.random(self.shape) < 0.5)
         if chosen.kind in "iu":
             low = max(self.low, 0) if chosen.kind == "u" else self.low
             high = self.high if self.high > low else low + 2

@@ -138,20 +138,28 @@ def _check_dtype(value: Any, wanted: Any, case: Case) -> None:
 def check_method(case: Case) -> None:
     """`Tensor.<name>` gives what the function gives, and `<name>_` puts it into the tensor."""
     args, kwargs = case.tensors()
-    if not args or not isinstance(args[0], Tensor):
+    place = own_position(case.spec)
+    if len(args) <= place or not isinstance(args[place], Tensor):
         return
     expected = case.run(args, kwargs)
+    own, others = args[place], (*args[:place], *args[place + 1 :])
     if case.samples.random:
         distgrad.manual_seed(7)
-    _same(getattr(args[0], case.spec.name)(*args[1:], **kwargs), expected)
-    if not case.spec.inplace or expected.shape != args[0].shape or expected.dtype != args[0].dtype:
+    _same(getattr(own, case.spec.name)(*others, **kwargs), expected)
+    if not case.spec.inplace or expected.shape != own.shape or expected.dtype != own.dtype:
         return
-    target = args[0].clone()
+    target = own.clone()
     if case.samples.random:
         distgrad.manual_seed(7)
-    returned = getattr(target, case.spec.name + "_")(*args[1:], **kwargs)
+    returned = getattr(target, case.spec.name + "_")(*others, **kwargs)
     assert returned is target, "an in-place method must return its tensor"
     _same(target, expected)
+
+
+def own_position(spec: OpSpec) -> int:
+    """Which argument of the function is `self` of the method: the one called input, else the first."""
+    names = list(inspect.signature(spec.function).parameters)
+    return names.index("input") if "input" in names else 0
 
 
 def _same(value: Any, expected: Any) -> None:
@@ -215,7 +223,7 @@ def _cases() -> Iterator[Any]:
             yield pytest.param(name, sample, id=f"{name}-{number}-{sample!r}")
 
 
-@pytest.mark.parametrize(("name", "sample"), _cases())
+@pytest.mark.parametrize(("name", "sample"), list(_cases()))
 def test_operation(name: str, sample: Call) -> None:
     """One call of one operation, through every checker that its spec asks for."""
     spec, samples = SPECS[name], SAMPLES[name]
@@ -252,11 +260,11 @@ def method_problems(spec: OpSpec) -> list[str]:
         if method is None:
             problems.append(f"Tensor.{spec.name} is missing")
         elif not isinstance(method, property):
-            ours, theirs = (list(inspect.signature(f).parameters.values())[1:] for f in (method, spec.function))
+            ours = list(inspect.signature(method).parameters.values())[1:]
+            theirs = list(inspect.signature(spec.function).parameters.values())
+            del theirs[own_position(spec)]
             if [(p.name, p.default) for p in ours] != [(p.name, p.default) for p in theirs]:
-                problems.append(
-                    f"Tensor.{spec.name} takes {[p.name for p in ours]}, the function {[p.name for p in theirs]}"
-                )
+                problems.append(f"Tensor.{spec.name} takes {[p.name for p in ours]}, the function {[p.name for p in theirs]}")
     if spec.inplace and not hasattr(Tensor, spec.name + "_"):
         problems.append(f"Tensor.{spec.name}_ is missing")
     return problems
