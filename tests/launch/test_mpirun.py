@@ -1,0 +1,130 @@
+"""Which mpirun, and what it is told; with small scripts in the place of mpirun."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from distgrad.errors import LaunchError
+from distgrad.launch import _mpirun
+from distgrad.launch._request import Request, parse
+from tests.jobs import ROOT, clean_environment
+
+SAYS = {"openmpi": "mpirun (Open MPI) 5.0.11", "hydra": "HYDRA build details:"}
+VERSIONS = {"openmpi": "Open MPI v5.0.11, package: x\0", "hydra": "MPICH Version: 5.0.2\nMPICH Release date: x"}
+
+
+def fake_mpirun(folder: Path, family: str, name: str = "mpirun") -> str:
+    folder.mkdir(exist_ok=True)
+    file = folder / name
+    file.write_text(f"#!/bin/sh\necho '{SAYS[family]}'\n")
+    file.chmod(0o755)
+    return str(file)
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """The folder beside Python, and one on PATH."""
+    beside, path = tmp_path / "beside", tmp_path / "path"
+    beside.mkdir()
+    path.mkdir()
+    monkeypatch.setattr(sys, "executable", str(beside / "python"))
+    monkeypatch.setenv("PATH", f"{path}{os.pathsep}/bin{os.pathsep}/usr/bin")
+    return beside, path
+
+
+@pytest.mark.parametrize(
+    ("version", "family"),
+    [
+        (VERSIONS["openmpi"], "openmpi"),
+        (VERSIONS["hydra"], "hydra"),
+        ("Intel(R) MPI Library 2021.13 for Linux* OS\n", "hydra"),
+        ("MVAPICH Version : 4.0\n", "hydra"),
+    ],
+)
+def test_families(version: str, family: str) -> None:
+    assert _mpirun.mpi_family(version) == family
+
+
+def test_an_unknown_mpi_is_named() -> None:
+    with pytest.raises(LaunchError, match=r"'Fujitsu MPI'.*own launcher"):
+        _mpirun.mpi_family("Fujitsu MPI\nmore")
+
+
+@pytest.mark.parametrize("family", ["openmpi", "hydra"])
+def test_the_mpirun_beside_python_comes_first(family: str, places: tuple[Path, Path]) -> None:
+    wanted = fake_mpirun(places[0], family)
+    fake_mpirun(places[1], family)
+    assert _mpirun.find_mpirun(family) == wanted
+
+
+def test_an_mpirun_of_another_mpi_is_passed_over(places: tuple[Path, Path]) -> None:
+    fake_mpirun(places[0], "openmpi")
+    wanted = fake_mpirun(places[1], "hydra", "mpiexec")
+    assert _mpirun.find_mpirun("hydra") == wanted
+
+
+def test_only_an_mpirun_of_another_mpi(places: tuple[Path, Path]) -> None:
+    wrong = fake_mpirun(places[1], "openmpi")
+    with pytest.raises(LaunchError, match=rf"expected an mpirun of MPICH.*found only {wrong} of another MPI.*pip inst"):
+        _mpirun.find_mpirun("hydra")
+
+
+@pytest.mark.usefixtures("places")
+def test_no_mpirun() -> None:
+    with pytest.raises(LaunchError, match=r"expected an mpirun of Open MPI.*found none; install one"):
+        _mpirun.find_mpirun("openmpi")
+
+
+def command(family: str, monkeypatch: pytest.MonkeyPatch, *argv: str, root: bool = False, batch: bool = False) -> str:
+    """The mpirun line for these arguments of the launcher."""
+    monkeypatch.setattr(_mpirun, "_library_version", lambda: VERSIONS[family])
+    monkeypatch.setattr(_mpirun, "find_mpirun", lambda family: "mpirun")
+    monkeypatch.setattr(os, "geteuid", lambda: 0 if root else 1000)
+    for name in ("SLURM_JOB_ID", "PBS_NODEFILE", "LSB_HOSTS", "PE_HOSTFILE"):
+        monkeypatch.delenv(name, raising=False)
+    if batch:
+        monkeypatch.setenv("SLURM_JOB_ID", "7")
+    request: Request = parse([*argv, __file__])
+    return " ".join(_mpirun.mpirun_command(request))
+
+
+ONE_NODE = "--oversubscribe --mca pml ob1 --mca btl self,sm"
+
+
+def test_lines_of_mpich(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert command("hydra", monkeypatch, "-n", "4") == "mpirun -n 4"
+    assert command("hydra", monkeypatch, "-n", "4", "--hosts", "a:2,b:2") == "mpirun -n 4 -hosts a:2,b:2"
+    assert command("hydra", monkeypatch, "-n", "4", "--hostfile", __file__) == f"mpirun -n 4 -f {__file__}"
+
+
+def test_lines_of_open_mpi(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = "mpirun -n 4 --bind-to none"
+    assert command("openmpi", monkeypatch, "-n", "4") == f"{start} {ONE_NODE}"
+    assert command("openmpi", monkeypatch, "-n", "4", root=True) == f"{start} --allow-run-as-root {ONE_NODE}"
+    assert command("openmpi", monkeypatch, "-n", "4", "--hosts", "a:2,b:2") == f"{start} --host a:2,b:2"
+    assert command("openmpi", monkeypatch, "-n", "4", "--hostfile", __file__) == f"{start} --hostfile {__file__}"
+    assert command("openmpi", monkeypatch, "-n", "4", batch=True) == start
+
+
+@pytest.mark.parametrize("missing", ["mpi4py", "libmpi"])
+def test_no_mpi_library(missing: str, tmp_path: Path) -> None:
+    """`-n` without MPI is an error that names the remedy; without `-n` the script runs."""
+    package = tmp_path / "mpi4py"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise ImportError('no mpi4py')" if missing == "mpi4py" else "class rc: ...\n")
+    (package / "MPI.py").write_text("raise RuntimeError('cannot load MPI library')\n")
+    (tmp_path / "script.py").write_text("print('ran')\n")
+    environment = {**clean_environment(), "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    start = [sys.executable, "-m", "distgrad.launch"]
+    results = [
+        subprocess.run(
+            [*start, *options, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+        )
+        for options in (["-n", "2"], [])
+    ]
+    assert results[0].returncode == 2
+    assert "-n needs an MPI library" in results[0].stderr and "pip install 'distgrad[mpich]'" in results[0].stderr
+    assert (results[1].returncode, results[1].stdout) == (0, "ran\n")
