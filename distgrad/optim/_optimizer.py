@@ -137,7 +137,7 @@ class Optimizer:
             group.setdefault(key, value)
         if self.param_groups and ("param_names" in self.param_groups[0]) != (names is not None):
             raise ValueError(
-                "all optimizer param groups should be with/without names: give (name, parameter) pairs throughout or never"
+                "all optimizer param groups should be with/without names: give (name, parameter) pairs always or never"
             )
         self._check_membership(group)
         self.param_groups.append(group)
