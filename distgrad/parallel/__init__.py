@@ -1,0 +1,3 @@
+"""Training on many ranks."""
+
+from ._ddp import DistributedDataParallel as DistributedDataParallel
