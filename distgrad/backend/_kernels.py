@@ -1,8 +1,8 @@
 """The hot loops that every backend provides, by family. NumPy and CuPy implement the same protocols."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
-from .._typing import Array
+from .._typing import Array, Shape
 
 
 class SpecialKernels(Protocol):
@@ -90,9 +90,138 @@ class OptimKernels(Protocol):
         ...
 
 
+Pads = tuple[tuple[int, int], ...]
+"""Rows added before and after along each spatial dimension."""
+
+
+class ConvKernels(Protocol):
+    """Convolutions of any number of spatial dimensions: x (N, C, ...), w (O, C / groups, *kernel), g (N, O, ...)."""
+
+    def forward(
+        self, x: Array, w: Array, bias: Array | None, stride: Shape, padding: Pads, dilation: Shape, groups: int
+    ) -> Array:
+        """The convolution (N, O, ...)."""
+        ...
+
+    def grad_input(
+        self, g: Array, w: Array, size: Shape, stride: Shape, padding: Pads, dilation: Shape, groups: int
+    ) -> Array:
+        """The gradient of x, whose spatial sizes are `size`: a transposed convolution."""
+        ...
+
+    def grad_weight(
+        self, g: Array, x: Array, shape: Shape, stride: Shape, padding: Pads, dilation: Shape, groups: int
+    ) -> Array:
+        """The gradient of w, which has the given shape."""
+        ...
+
+    def backward(
+        self, g: Array, x: Array, w: Array, stride: Shape, padding: Pads, dilation: Shape, groups: int
+    ) -> tuple[Array, Array]:
+        """`grad_input` and `grad_weight` together."""
+        ...
+
+    def channel_sums(self, x: Array) -> Array:
+        """The sum over all axes but the second."""
+        ...
+
+
+class PoolKernels(Protocol):
+    """Pooling of any number of spatial dimensions. The places of a window are numbered row by row."""
+
+    def max_forward(
+        self, x: Array, out: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape
+    ) -> tuple[Array, Array]:
+        """The maxima (N, C, *out) and, for each, the number of the place that won."""
+        ...
+
+    def max_backward(
+        self, g: Array, winners: Array, shape: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape
+    ) -> Array:
+        """Each output's gradient put at its winner, in an array of the input's `shape`."""
+        ...
+
+    def max_indices(
+        self, winners: Array, size: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape
+    ) -> Array:
+        """The winners' flat positions in the input's planes, int64."""
+        ...
+
+    def sum_forward(self, x: Array, out: Shape, kernel: Shape, stride: Shape, padding: Shape) -> Array:
+        """The sum over each window."""
+        ...
+
+    def sum_backward(self, g: Array, shape: Shape, kernel: Shape, stride: Shape, padding: Shape) -> Array:
+        """The adjoint of `sum_forward`."""
+        ...
+
+
+class NormKernels(Protocol):
+    """Normalisation: by channels of x (N, C, ...), or by rows of x (M, D). Statistics are float32 at least."""
+
+    def batch_statistics(self, x: Array) -> tuple[Array, Array]:
+        """Each channel's mean and biased variance."""
+        ...
+
+    def batch_apply(self, x: Array, mean: Array, invstd: Array, weight: Array | None, bias: Array | None) -> Array:
+        """``(x - mean) * invstd * weight + bias``."""
+        ...
+
+    def batch_sums(self, g: Array, x: Array, mean: Array, invstd: Array) -> tuple[Array, Array]:
+        """Per channel, the sums of g and of ``g * (x - mean) * invstd``."""
+        ...
+
+    def batch_grad_input(
+        self, g: Array, x: Array, mean: Array, invstd: Array, weight: Array | None, mean_g: Array | None,
+        mean_gx: Array | None,
+    ) -> Array:
+        """``weight * invstd * (g - mean_g - (x - mean) * invstd * mean_gx)``; without the means, ``weight * invstd * g``."""
+        ...
+
+    def layer_forward(
+        self, x: Array, weight: Array | None, bias: Array | None, eps: float
+    ) -> tuple[Array, Array, Array]:
+        """Normalised rows times weight plus bias; the rows' mean and 1/std, (M, 1)."""
+        ...
+
+    def layer_backward(
+        self, g: Array, x: Array, mean: Array, invstd: Array, weight: Array | None, needs: tuple[bool, bool, bool]
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        """The gradients of rows, weight and bias, where needed."""
+        ...
+
+
+class LossKernels(Protocol):
+    """Softmax cross-entropy on rows (M, C), and sums by index."""
+
+    def check_classes(self, target: Array, classes: int, ignore: int) -> tuple[Array, Array | None]:
+        """Targets that can index, and which count (None: all); IndexError for one out of range."""
+        ...
+
+    def log_sum_exp(self, x: Array, classes: Array) -> tuple[Array, Array, Array, Array]:
+        """A shift (M, 1) of each row, the softmax, the log of the sum of exponentials (M,), and x at `classes` (M,)."""
+        ...
+
+    def softmax_minus_onehot(self, soft: Array, classes: Array, scale: Any, at_class: Any) -> Array:
+        """``scale * soft`` with `at_class` subtracted at each row's class."""
+        ...
+
+    def sum_rows(self, rows: Array, indices: Array, count: int) -> Array:
+        """(count, D): each of the rows (M, D) added at its index."""
+        ...
+
+
 class Kernels(Protocol):
     """All kernel families of a backend."""
 
+    @property
+    def conv(self) -> ConvKernels: ...
+    @property
+    def loss(self) -> LossKernels: ...
+    @property
+    def norm(self) -> NormKernels: ...
+    @property
+    def pool(self) -> PoolKernels: ...
     @property
     def special(self) -> SpecialKernels: ...
     @property

@@ -9,10 +9,14 @@ from ..._typing import Array
 from .._array_namespace import ArrayNamespace
 from .._backend import Backend
 from .._device import device
-from . import _optim, _special
+from . import _conv, _loss, _norm, _optim, _pool, _special
 
 
 class _NumpyKernels:
+    conv = _conv
+    loss = _loss
+    norm = _norm
+    pool = _pool
     special = _special
     optim = _optim
 

@@ -1,0 +1,424 @@
+"""Normalisation over a batch, over features, over groups of channels."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from .._typing import Array, Shape
+from ..autograd._base import wrap
+from ..autograd._node import Node
+from ..autograd._op import Op, apply
+from ..backend import backend_of
+from ..errors import DTypeError, ShapeError
+from ._common import tensor_of
+from ._spec import op
+
+if TYPE_CHECKING:
+    from .._tensor import Tensor
+
+
+def _per_channel(v: Any, rank: int, xp: Any) -> Any:
+    """(C,) as (C, 1, ...), to meet (N, C, ...) of `rank` dimensions."""
+    return xp.reshape(v, (v.shape[0], *(1,) * (rank - 2)))
+
+
+class BatchNorm(Op):
+    """Inputs: x (N, C, ...), weight and bias (C,) or None; outputs: y, the mean and the biased variance of each channel.
+
+    ``params = (mean, var, eps)``: the statistics to use; None to use the batch's own, through which gradients then flow.
+    """
+
+    name = "NativeBatchNorm"
+    saves = ((0, 1), (0,), ())
+    non_differentiable = (1, 2)
+    quiet = True
+
+    @staticmethod
+    def forward(
+        ctx: Node, x: Array, weight: Array | None, bias: Array | None, mean: Array | None, var: Array | None, eps: float
+    ) -> tuple[Array, Array, Array]:
+        norm = ctx.kernels.norm
+        if mean is None or var is None:
+            mean, var = norm.batch_statistics(x)
+        invstd = 1 / ctx.xp.sqrt(var + eps)
+        ctx.cache = (mean, invstd)
+        return norm.batch_apply(x, mean, invstd, weight, bias), mean, var
+
+    @staticmethod
+    def backward(xp: Any, ctx: Node, grads: Any, x: Any, weight: Any) -> Any:
+        """By differentiable formulas."""
+        g, (mean, var, eps), rank = grads[0], ctx.params, len(x.shape)
+        axes = (0, *range(2, rank))
+        if mean is None:
+            centred = x - xp.mean(x, axis=axes, keepdims=True)
+            invstd = 1 / xp.sqrt(xp.mean(centred * centred, axis=axes, keepdims=True) + eps)
+        else:
+            centred = x - _per_channel(mean, rank, xp)
+            invstd = _per_channel(1 / ctx.xp.sqrt(var + eps), rank, xp)
+        xhat = centred * invstd
+        gx = gw = gb = None
+        if ctx.needs[0]:
+            h = g if weight is None else g * _per_channel(weight, rank, xp)
+            if mean is None:
+                h = h - xp.mean(h, axis=axes, keepdims=True) - xhat * xp.mean(h * xhat, axis=axes, keepdims=True)
+            gx = h * invstd
+        if ctx.needs[1]:
+            gw = xp.sum(g * xhat, axis=axes)
+        if ctx.needs[2]:
+            gb = xp.sum(g, axis=axes)
+        return gx, gw, gb
+
+    @staticmethod
+    def backward_fast(xp: Any, ctx: Node, grads: Any, x: Any, weight: Any) -> Any:
+        if ctx.cache is None:
+            return BatchNorm.backward(xp, ctx, grads, x, weight)
+        g, (mean, invstd), norm = grads[0], ctx.cache, ctx.kernels.norm
+        own = ctx.params[0] is None
+        gw = gb = mean_g = mean_gx = None
+        if own or ctx.needs[1] or ctx.needs[2]:
+            gb, gw = norm.batch_sums(g, x, mean, invstd)
+            if own:
+                count = math.prod(x.shape) // x.shape[1]
+                mean_g, mean_gx = gb / count, gw / count
+        gx = norm.batch_grad_input(g, x, mean, invstd, weight, mean_g, mean_gx) if ctx.needs[0] else None
+        return gx, gw if ctx.needs[1] else None, gb if ctx.needs[2] else None
+
+
+def _check_channels(name: str, channels: int, **tensors: Any) -> None:
+    for key, t in tensors.items():
+        if t is not None and t._data.shape != (channels,):
+            raise ShapeError(f"{name}: expected {key} of shape [{channels}], one for each channel of the input, got {list(t._data.shape)}")
+
+
+def _check_floating(name: str, x: Any) -> None:
+    if x._data.dtype.kind in "biu":
+        raise DTypeError(f"{name}: expected a floating-point dtype, got {x._data.dtype}; convert with .float()")
+
+
+@op(method=False)
+def batch_norm(
+    input: "Tensor",
+    running_mean: "Tensor | None",
+    running_var: "Tensor | None",
+    weight: "Tensor | None" = None,
+    bias: "Tensor | None" = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-05,
+) -> "Tensor":
+    """Each channel normalised over the batch (Ioffe and Szegedy 2015, arXiv:1502.03167).
+
+    Args:
+        input: (N, C) or (N, C, ...).
+        running_mean, running_var: (C,), used when not training; in training, moved towards the batch's statistics (the variance
+            unbiased) by `momentum`. None only in training.
+        weight, bias: (C,) or None.
+        training: use the batch's own statistics.
+        momentum: the share of the batch in the running statistics.
+        eps: added to the variance.
+
+    Raises:
+        ShapeError: sizes do not fit.
+        ValueError: training on one value per channel, or no statistics.
+    """
+    x = tensor_of(input, "batch_norm")
+    _check_floating("batch_norm", x)
+    if x._data.ndim < 2:
+        raise ShapeError(f"batch_norm: expected an input of shape (N, C, ...), got {list(x._data.shape)}")
+    channels = x._data.shape[1]
+    _check_channels("batch_norm", channels, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+    if not training:
+        if running_mean is None or running_var is None:
+            raise ValueError("batch_norm: expected running_mean and running_var when training=False, got None")
+        return apply(BatchNorm, (x, weight, bias), (running_mean._data, running_var._data, eps))[0]  # type: ignore[no-any-return]
+    count = x._data.size // max(channels, 1)
+    if count <= 1:
+        raise ValueError(f"Expected more than 1 value per channel when training, got input size {list(x._data.shape)}")
+    result, mean, var = apply(BatchNorm, (x, weight, bias), (None, None, eps))
+    _move_towards(running_mean, mean._data, momentum)
+    _move_towards(running_var, var._data * (count / (count - 1)), momentum)
+    return result  # type: ignore[no-any-return]
+
+
+def _move_towards(running: Any, value: Array, momentum: float) -> None:
+    """``running = (1 - momentum) * running + momentum * value``, in place and outside the graph."""
+    if running is None:
+        return
+    running._data *= 1 - momentum
+    running._data += (value * momentum).astype(running._data.dtype, copy=False)
+    running._cell[0] += 1
+
+
+class LayerNorm(Op):
+    """Inputs: x (..., *shape), weight and bias of that shape or None; ``params = (number of elements of shape, eps)``."""
+
+    name = "NativeLayerNorm"
+    saves = ((0, 1), (0,), ())
+    quiet = True
+
+    @staticmethod
+    def forward(ctx: Node, x: Array, weight: Array | None, bias: Array | None, size: int, eps: float) -> Array:
+        flat = (None if p is None else p.reshape(size) for p in (weight, bias))
+        out, *ctx.cache = ctx.kernels.norm.layer_forward(x.reshape(-1, size) if size else x.reshape(0, 0), *flat, eps)
+        return out.reshape(x.shape)
+
+    @staticmethod
+    def backward(xp: Any, ctx: Node, g: Any, x: Any, weight: Any) -> Any:
+        """By differentiable formulas."""
+        size, eps = ctx.params
+        shape = ctx.shapes[0]
+        rows = (math.prod(shape) // max(size, 1), size)
+        xs, gs = xp.reshape(x, rows), xp.reshape(g, rows)
+        centred = xs - xp.mean(xs, axis=1, keepdims=True)
+        invstd = 1 / xp.sqrt(xp.mean(centred * centred, axis=1, keepdims=True) + eps)
+        xhat = centred * invstd
+        gx = gw = gb = None
+        if ctx.needs[0]:
+            h = gs if weight is None else gs * xp.reshape(weight, (size,))
+            h = h - xp.mean(h, axis=1, keepdims=True) - xhat * xp.mean(h * xhat, axis=1, keepdims=True)
+            gx = xp.reshape(h * invstd, shape)
+        if ctx.needs[1]:
+            gw = xp.reshape(xp.sum(gs * xhat, axis=0), ctx.shapes[1])
+        if ctx.needs[2]:
+            gb = xp.reshape(xp.sum(gs, axis=0), ctx.shapes[2])
+        return gx, gw, gb
+
+    @staticmethod
+    def backward_fast(xp: Any, ctx: Node, g: Any, x: Any, weight: Any) -> Any:
+        size, _ = ctx.params
+        if ctx.cache is None or not size:
+            return LayerNorm.backward(xp, ctx, g, x, weight)
+        w = None if weight is None else weight.reshape(size)
+        rows = ctx.cache[0].shape[0], size
+        xs = None if x is None else x.reshape(rows)
+        gx, gw, gb = ctx.kernels.norm.layer_backward(g.reshape(rows), xs, *ctx.cache, w, ctx.needs)
+        shapes = ctx.shapes
+        return (
+            None if gx is None else gx.reshape(shapes[0]),
+            None if gw is None else gw.reshape(shapes[1]).astype(g.dtype, copy=False),
+            None if gb is None else gb.reshape(shapes[2]).astype(g.dtype, copy=False),
+        )
+
+
+def _trailing(name: str, x: Any, normalized_shape: Any, **tensors: Any) -> tuple[Shape, int]:
+    """The shape over which to normalise, checked, and its number of elements."""
+    given = normalized_shape if isinstance(normalized_shape, Sequence) else (normalized_shape,)
+    shape = tuple(int(n) for n in given)
+    if not shape or x._data.shape[-len(shape) :] != shape:
+        raise ShapeError(f"{name}: expected an input of shape (..., {', '.join(map(str, shape))}), got {list(x._data.shape)}")
+    for key, t in tensors.items():
+        if t is not None and t._data.shape != shape:
+            raise ShapeError(f"{name}: expected {key} of shape {list(shape)}, got {list(t._data.shape)}")
+    return shape, math.prod(shape)
+
+
+@op(method=False)
+def layer_norm(
+    input: "Tensor",
+    normalized_shape: Any,
+    weight: "Tensor | None" = None,
+    bias: "Tensor | None" = None,
+    eps: float = 1e-05,
+) -> "Tensor":
+    """The last dimensions normalised to mean 0 and variance 1, then scaled and shifted (Ba et al. 2016, arXiv:1607.06450).
+
+    Args:
+        input: (..., *normalized_shape).
+        normalized_shape: the sizes of the last dimensions.
+        weight, bias: of that shape, or None.
+        eps: added to the variance.
+
+    Raises:
+        ShapeError: sizes do not fit.
+    """
+    x = tensor_of(input, "layer_norm")
+    _check_floating("layer_norm", x)
+    _, size = _trailing("layer_norm", x, normalized_shape, weight=weight, bias=bias)
+    return apply(LayerNorm, (x, weight, bias), (size, eps))  # type: ignore[no-any-return]
+
+
+class RmsNorm(Op):
+    """Inputs: x (..., *shape), weight of that shape or None; ``params = (number of elements of shape, eps)``."""
+
+    saves = ((0, 1), (0,))
+    quiet = True
+
+    @staticmethod
+    def forward(ctx: Node, x: Array, weight: Array | None, size: int, eps: float) -> Array:
+        rows = x.reshape(-1, size)
+        inverse = 1 / ctx.xp.sqrt(ctx.xp.einsum("ij,ij->i", rows, rows)[:, None] / size + eps)
+        y = rows * inverse.astype(x.dtype, copy=False)
+        if weight is not None:
+            y *= weight.reshape(size)
+        return y.reshape(x.shape)
+
+    @staticmethod
+    def backward(xp: Any, ctx: Node, g: Any, x: Any, weight: Any) -> Any:
+        size, eps = ctx.params
+        shape = ctx.shapes[0]
+        rows = (math.prod(shape) // size, size)
+        xs, gs = xp.reshape(x, rows), xp.reshape(g, rows)
+        inverse = 1 / xp.sqrt(xp.mean(xs * xs, axis=1, keepdims=True) + eps)
+        xhat = xs * inverse
+        gx = gw = None
+        if ctx.needs[0]:
+            h = gs if weight is None else gs * xp.reshape(weight, (size,))
+            gx = xp.reshape((h - xhat * xp.mean(h * xhat, axis=1, keepdims=True)) * inverse, shape)
+        if ctx.needs[1]:
+            gw = xp.reshape(xp.sum(gs * xhat, axis=0), ctx.shapes[1])
+        return gx, gw
+
+
+_EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
+
+
+@op(method=False)
+def rms_norm(input: "Tensor", normalized_shape: Any, weight: "Tensor | None" = None, eps: float | None = None) -> "Tensor":
+    """The last dimensions divided by their root mean square, then scaled (Zhang and Sennrich 2019, arXiv:1910.07467).
+
+    Args:
+        input: (..., *normalized_shape).
+        normalized_shape: the sizes of the last dimensions.
+        weight: of that shape, or None.
+        eps: added to the mean square; by default the dtype's machine epsilon.
+
+    Raises:
+        ShapeError: sizes do not fit.
+    """
+    x = tensor_of(input, "rms_norm")
+    _check_floating("rms_norm", x)
+    _, size = _trailing("rms_norm", x, normalized_shape, weight=weight)
+    return apply(RmsNorm, (x, weight), (size, _EPSILON[x._data.dtype.name] if eps is None else eps))  # type: ignore[no-any-return]
+
+
+class GroupNorm(Op):
+    """Inputs: x (N, C, ...), weight and bias (C,) or None; ``params = (groups, eps)``."""
+
+    name = "NativeGroupNorm"
+    saves = ((0, 1), (0,), ())
+    quiet = True
+
+    @staticmethod
+    def forward(ctx: Node, x: Array, weight: Array | None, bias: Array | None, groups: int, eps: float) -> Array:
+        n, c = x.shape[:2]
+        rows = x.reshape(n * groups, math.prod(x.shape[1:]) // groups)
+        out, *ctx.cache = ctx.kernels.norm.layer_forward(rows, None, None, eps)
+        out = out.reshape(x.shape)
+        shape = (c, *(1,) * (x.ndim - 2))
+        if weight is not None:
+            out *= weight.reshape(shape)
+        if bias is not None:
+            out += bias.reshape(shape)
+        return out
+
+    @staticmethod
+    def backward(xp: Any, ctx: Node, g: Any, x: Any, weight: Any) -> Any:
+        groups, eps = ctx.params
+        shape = ctx.shapes[0]
+        rank, rows = len(shape), (shape[0] * groups, math.prod(shape[1:]) // groups)
+        axes = (0, *range(2, rank))
+        xs = xp.reshape(x, rows)
+        if ctx.cache is None:
+            centred = xs - xp.mean(xs, axis=1, keepdims=True)
+            invstd = 1 / xp.sqrt(xp.mean(centred * centred, axis=1, keepdims=True) + eps)
+            xhat = centred * invstd
+        else:
+            mean, invstd = ctx.cache
+            xhat = (xs - mean) * invstd
+        gx = gw = gb = None
+        if ctx.needs[0]:
+            h = xp.reshape(g if weight is None else g * _per_channel(weight, rank, xp), rows)
+            h = h - xp.mean(h, axis=1, keepdims=True) - xhat * xp.mean(h * xhat, axis=1, keepdims=True)
+            gx = xp.astype(xp.reshape(h * invstd, shape), g.dtype)
+        if ctx.needs[1]:
+            gw = xp.sum(g * xp.reshape(xhat, shape), axis=axes)
+        if ctx.needs[2]:
+            gb = xp.sum(g, axis=axes)
+        return gx, gw, gb
+
+
+@op(method=False)
+def group_norm(
+    input: "Tensor", num_groups: int, weight: "Tensor | None" = None, bias: "Tensor | None" = None, eps: float = 1e-05
+) -> "Tensor":
+    """Each group of channels of each sample normalised, then scaled and shifted (Wu and He 2018, arXiv:1803.08494).
+
+    Args:
+        input: (N, C, ...).
+        num_groups: divides C.
+        weight, bias: (C,) or None.
+        eps: added to the variance.
+
+    Raises:
+        ShapeError: sizes do not fit.
+    """
+    x = tensor_of(input, "group_norm")
+    _check_floating("group_norm", x)
+    if x._data.ndim < 2 or num_groups < 1 or x._data.shape[1] % num_groups:
+        raise ShapeError(
+            f"group_norm: expected an input (N, C, ...) with a number of channels divisible by num_groups={num_groups}, got "
+            f"{list(x._data.shape)}"
+        )
+    _check_channels("group_norm", x._data.shape[1], weight=weight, bias=bias)
+    return apply(GroupNorm, (x, weight, bias), (num_groups, eps))  # type: ignore[no-any-return]
+
+
+@op(method=False)
+def instance_norm(
+    input: "Tensor",
+    running_mean: "Tensor | None" = None,
+    running_var: "Tensor | None" = None,
+    weight: "Tensor | None" = None,
+    bias: "Tensor | None" = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-05,
+) -> "Tensor":
+    """Each channel of each sample normalised (Ulyanov et al. 2016, arXiv:1607.08022).
+
+    Args:
+        input: (N, C, ...).
+        running_mean, running_var: (C,) or None; moved towards the mean of the samples' statistics, or used instead of them.
+        weight, bias: (C,) or None.
+        use_input_stats: normalise by the samples' own statistics.
+        momentum, eps: as `batch_norm`.
+
+    Raises:
+        ShapeError: sizes do not fit.
+        ValueError: one value per channel, or no statistics.
+    """
+    if not use_input_stats:
+        return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+    x = tensor_of(input, "instance_norm")
+    if x._data.ndim < 3:
+        raise ShapeError(f"instance_norm: expected an input of shape (N, C, ...), got {list(x._data.shape)}")
+    n, channels = x._data.shape[:2]
+    count = math.prod(x._data.shape[2:])
+    if count == 1:
+        raise ValueError(f"Expected more than 1 spatial element when training, got input size {list(x._data.shape)}")
+    _check_channels("instance_norm", channels, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+    if running_mean is not None or running_var is not None:
+        planes = x._data.reshape(n, channels, count)
+        _move_towards(running_mean, planes.mean(axis=2).mean(axis=0), momentum)
+        _move_towards(running_var, planes.var(axis=2).mean(axis=0) * (count / (count - 1)), momentum)
+    return apply(GroupNorm, (x, weight, bias), (channels, eps))  # type: ignore[no-any-return]
+
+
+@op(method=False)
+def local_response_norm(input: "Tensor", size: int, alpha: float = 0.0001, beta: float = 0.75, k: float = 1.0) -> "Tensor":
+    """``input / (k + alpha * mean of the squares of `size` neighbouring channels) ** beta`` (Krizhevsky et al. 2012).
+
+    Args:
+        input: (N, C, ...), of three dimensions or more.
+        size: the number of channels.
+        alpha, beta, k: the constants of the formula.
+    """
+    x = tensor_of(input, "local_response_norm")
+    if x._data.ndim < 3:
+        raise ShapeError(f"local_response_norm: expected an input of shape (N, C, ...) with 3 dimensions or more, got {list(x._data.shape)}")
+    channels = x._data.shape[1]
+    xp = backend_of(x._data).xp
+    distance = xp.arange(channels)[:, None] - xp.arange(channels)  # input channel minus output channel
+    near = (distance >= -(size // 2)) & (distance < size - size // 2)
+    squares = (x * x).transpose(1, -1) @ wrap(near.astype(x._data.dtype))
+    return x / ((squares.transpose(1, -1) * (alpha / size) + k) ** beta)  # type: ignore[no-any-return]
