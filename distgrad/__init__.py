@@ -10,14 +10,24 @@ This page lists what the package offers. It also gives torch's names to pages th
 from . import _environment as _environment  # first: it decides thread counts before NumPy loads
 # isort: on
 
+import sys as _sys
+from types import ModuleType as _ModuleType
+
 from . import autograd as autograd
 from . import comm as comm
 from . import cuda as cuda
+from . import data as _data
+from . import nn as nn
 from . import ops as ops
+from . import optim as optim
+from . import parallel as _parallel
 from ._environment import show_config as show_config
 from ._parameter import Parameter as Parameter
 from ._tensor import Size as Size
 from ._tensor import Tensor as Tensor
+from ._tensor_str import get_printoptions as get_printoptions
+from ._tensor_str import printoptions as printoptions
+from ._tensor_str import set_printoptions as set_printoptions
 from ._version import __version__ as __version__
 from .autograd import enable_grad as enable_grad
 from .autograd import inference_mode as inference_mode
@@ -173,3 +183,18 @@ from .ops import zeros_like as zeros_like
 
 # In an MPI job, an error on one rank ends them all from here on.
 _abort.install()
+from .parallel import DistributedDataParallel as DistributedDataParallel
+
+# Pages that torch names in a lower package, and aliases: importable by these names too.
+distributed = comm
+nn.parallel = _parallel  # type: ignore[attr-defined]
+nn.SyncBatchNorm = _parallel.SyncBatchNorm  # type: ignore[attr-defined]
+utils = _ModuleType("distgrad.utils", "Pages that torch keeps under `torch.utils`.")
+utils.data = _data  # type: ignore[attr-defined]
+for _name, _page in {
+    "distributed": comm,
+    "nn.parallel": _parallel,
+    "utils": utils,
+    "utils.data": _data,
+}.items():
+    _sys.modules[f"{__name__}.{_name}"] = _page

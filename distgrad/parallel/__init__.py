@@ -1,3 +1,4 @@
 """Training on many ranks."""
 
 from ._ddp import DistributedDataParallel as DistributedDataParallel
+from ._sync_batchnorm import SyncBatchNorm as SyncBatchNorm

@@ -2,29 +2,38 @@
 
 from typing import TYPE_CHECKING, Any
 
-from .. import nn
 from .._typing import Array
 from ..autograd._node import Node
 from ..autograd._op import Op, apply
 from ..comm import Communicator, ReduceOp, get_default
 from ..errors import AutogradError, ShapeError
+from ..nn._module import Module
+from ..nn._norm import _BatchNorm
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
 
+Statistics = list[Any]
+
 
 class SyncBatchNormalize(Op):
-    """Inputs: x (N, C, ...), weight (C,) or None, bias (C,) or None; ``params = (communicator, eps)``.
+    """Inputs: x (N, C, ...), weight (C,) or None, bias (C,) or None; ``params = (communicator, eps, statistics)``.
 
-    The sums are taken in float64, so that the result hardly depends on how the batch is spread. ``ctx.aux`` is
-    (mean, variance, count, normalised x), which the module reads for its running statistics.
+    The sums are taken in float64, so that the result hardly depends on how the batch is spread. Forward appends mean (C,),
+    variance (C,) and the number of values of each channel to the list `statistics`, for the running statistics.
     """
 
     saves = ((1,), (0,), ())
 
     @staticmethod
     def forward(
-        ctx: Node, x: Array, weight: Array | None, bias: Array | None, group: Communicator, eps: float
+        ctx: Node,
+        x: Array,
+        weight: Array | None,
+        bias: Array | None,
+        group: Communicator,
+        eps: float,
+        statistics: Statistics,
     ) -> Array:
         xp = ctx.xp
         axes = (0, *range(2, x.ndim))
@@ -40,7 +49,8 @@ class SyncBatchNormalize(Op):
         shape = (1, channels) + (1,) * (x.ndim - 2)
         scale = (1 / xp.sqrt(variance + eps)).astype(x.dtype).reshape(shape)
         normalised = (x - mean.astype(x.dtype).reshape(shape)) * scale
-        ctx.aux = (mean, variance, count, normalised, scale)
+        statistics += [mean, variance, count]
+        ctx.aux = (count, normalised, scale)
         y = normalised if weight is None else normalised * weight.reshape(shape)
         return y.copy() if weight is None else y if bias is None else y + bias.reshape(shape)
 
@@ -52,8 +62,8 @@ class SyncBatchNormalize(Op):
 
     @staticmethod
     def backward_fast(xp: Any, ctx: Node, g: Array, x: Array, weight: Array | None) -> Any:
-        group, _ = ctx.params
-        _, _, count, normalised, scale = ctx.aux
+        group = ctx.params[0]
+        count, normalised, scale = ctx.aux
         xp = ctx.xp
         axes = (0, *range(2, g.ndim))
         channels = g.shape[1]
@@ -70,7 +80,7 @@ class SyncBatchNormalize(Op):
         return gx, gw if ctx.needs[1] else None, gb if ctx.needs[2] else None
 
 
-class SyncBatchNorm(nn.BatchNorm1d):
+class SyncBatchNorm(_BatchNorm):
     """Batch normalisation whose mean and variance are those of the whole batch over all ranks.
 
     Input (N, C, ...), any number of dimensions from two on. In evaluation it is ordinary batch normalisation.
@@ -102,17 +112,40 @@ class SyncBatchNorm(nn.BatchNorm1d):
     def forward(self, input: "Tensor") -> "Tensor":
         """(N, C, ...) -> (N, C, ...)."""
         self._check_input_dim(input)
-        group = self.process_group or get_default()
-        if group.size == 1 or not (self.training or self.running_mean is None):
+        if not self.training and self.running_mean is not None:
             return super().forward(input)
-        output: Tensor = apply(SyncBatchNormalize, (input, self.weight, self.bias), (group, self.eps))
+        group = self.process_group or get_default()
+        statistics: Statistics = []
+        output: Tensor = apply(SyncBatchNormalize, (input, self.weight, self.bias), (group, self.eps, statistics))
+        if self.training and self.running_mean is not None:
+            self._update_running(*statistics)
         return output
 
+    def _update_running(self, mean: Array, variance: Array, count: float) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        factor = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        unbiased = variance * (count / max(count - 1, 1))
+        for running, new in ((self.running_mean, mean), (self.running_var, unbiased)):
+            raw = running.__distgrad_array__(write=True)
+            raw += factor * (new - raw)
+
     @classmethod
-    def convert_sync_batchnorm(cls, module: nn.Module, process_group: Communicator | None = None) -> nn.Module:
+    def convert_sync_batchnorm(cls, module: Module, process_group: Communicator | None = None) -> Module:
         """The module with every BatchNorm layer in it replaced by a SyncBatchNorm on the same parameters."""
-        if isinstance(module, nn.modules_batchnorm) and not isinstance(module, cls):
-            return cls._from(module, process_group)
+        if isinstance(module, _BatchNorm) and not isinstance(module, cls):
+            return cls._of(module, process_group)
         for name, child in module.named_children():
             setattr(module, name, cls.convert_sync_batchnorm(child, process_group))
         return module
+
+    @classmethod
+    def _of(cls, layer: _BatchNorm, group: Communicator | None) -> "SyncBatchNorm":
+        made = cls(layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats, group)
+        made.weight, made.bias = layer.weight, layer.bias
+        made.running_mean, made.running_var = layer.running_mean, layer.running_var
+        made.num_batches_tracked = layer.num_batches_tracked
+        made.training = layer.training
+        return made
