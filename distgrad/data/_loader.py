@@ -1,0 +1,216 @@
+"""DataLoader: batches of a data set."""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+
+from ..comm import get_rank, get_world_size
+from ..ops import Generator
+from ._collate import default_collate, default_convert
+from ._dataset import Dataset, Indices, IterableDataset
+from ._distributed_sampler import DistributedSampler
+from ._sampler import (
+    BatchSampler,
+    OrderedSampler,
+    RandomSampler,
+    SequentialSampler,
+    batch_count,
+    check_batch_size,
+)
+
+T = TypeVar("T", covariant=True)
+
+
+@runtime_checkable
+class FetchesMany(Protocol):
+    """A data set that gives several samples by one call, under torch's name for it."""
+
+    def __getitems__(self, indices: list[int]) -> list[Any]:
+        """The samples of these numbers."""
+        ...
+
+
+class DataLoader(Generic[T]):
+    """Batches of a data set, in order or shuffled; under a process group each rank's part of them.
+
+    Args:
+        dataset: a `Dataset`, any sequence of samples, or an `IterableDataset`.
+        batch_size: samples in a batch (on this rank); None gives single samples.
+        shuffle: another random order each epoch.
+        sampler: sample numbers in the order wanted, instead of shuffle.
+        batch_sampler: lists of sample numbers, instead of batch_size, shuffle, sampler and drop_last.
+        num_workers: 0; other processes are not supported yet.
+        collate_fn: makes a batch of a list of samples; default `default_collate`.
+        pin_memory: accepted as in torch, without effect; so are the arguments of workers.
+        drop_last: leave out a last batch that is shorter.
+        generator: where the order is drawn from; default the global one.
+        sharded: each rank of the process group gets its part, from an order that follows from the seed (the generator's, or
+            else 0) and the number of the epoch, which the loader counts. Of an `IterableDataset` it is every
+            ``world_size``-th sample.
+        exact: with `sharded`, each sample comes once on one rank, and some ranks may have a batch more than others: what
+            an evaluation wants. False makes all ranks take the same number of steps by repeating a few samples: what
+            training wants. Default: True where not shuffled.
+
+    Raises:
+        ValueError: arguments exclude each other.
+
+    Example:
+        >>> for x, y in DataLoader(TensorDataset(images, labels), batch_size=64, shuffle=True, sharded=True):
+        ...     train(x, y)
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int | None = 1,
+        shuffle: bool | None = None,
+        sampler: Iterable[int] | None = None,
+        batch_sampler: Iterable[list[int]] | None = None,
+        num_workers: int = 0,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        pin_memory: bool = False,
+        drop_last: bool = False,
+        timeout: float = 0,
+        worker_init_fn: Callable[[int], None] | None = None,
+        multiprocessing_context: Any = None,
+        generator: Generator | None = None,
+        *,
+        prefetch_factor: int | None = None,
+        persistent_workers: bool = False,
+        pin_memory_device: str = "",
+        in_order: bool = True,
+        sharded: bool = False,
+        exact: bool | None = None,
+    ) -> None:
+        _check_workers(num_workers, prefetch_factor, persistent_workers, timeout)
+        self.dataset = dataset
+        self.num_workers = num_workers
+        self.pin_memory = pin_memory
+        self.timeout = timeout
+        self.generator = generator
+        self.sharded = sharded
+        iterable = isinstance(dataset, IterableDataset)
+        if iterable and (shuffle or sampler is not None or batch_sampler is not None):
+            raise ValueError(
+                "DataLoader with IterableDataset: expected unspecified shuffle, sampler and batch_sampler; the data set decides the order"
+            )
+        if sharded and (sampler is not None or batch_sampler is not None):
+            raise ValueError("sharded=True makes its own sampler: leave out sampler and batch_sampler, or sharded")
+        if sampler is not None and shuffle:
+            raise ValueError("sampler option is mutually exclusive with shuffle")
+        if batch_sampler is not None:
+            if batch_size != 1 or shuffle or sampler is not None or drop_last:
+                raise ValueError("batch_sampler option is mutually exclusive with batch_size, shuffle, sampler, and drop_last")
+            batch_size, drop_last = None, False
+        elif batch_size is not None:
+            check_batch_size(batch_size)
+        elif drop_last:
+            raise ValueError("batch_size=None option disables auto-batching and is mutually exclusive with drop_last")
+        self.batch_size = batch_size
+        self.drop_last = drop_last
+        self.exact = (not shuffle and not drop_last) if exact is None else exact
+        self.sampler: Any = None if iterable else self._sampler_for(bool(shuffle), sampler)
+        self.batch_sampler: Any = batch_sampler
+        if batch_sampler is None and batch_size is not None and not iterable:
+            self.batch_sampler = BatchSampler(self.sampler, batch_size, drop_last)
+        batched = self.batch_sampler is not None or batch_size is not None
+        self.collate_fn: Callable[[Any], Any] = collate_fn or (default_collate if batched else default_convert)
+
+    def _sampler_for(self, shuffle: bool, sampler: Iterable[int] | None) -> Iterable[int]:
+        if sampler is not None:
+            return sampler
+        if self.sharded:
+            seed = 0 if self.generator is None else self.generator.initial_seed()
+            return DistributedSampler(
+                self.dataset, shuffle=shuffle, seed=seed, drop_last=self.drop_last, exact=self.exact
+            )
+        return RandomSampler(self.dataset, generator=self.generator) if shuffle else SequentialSampler(self.dataset)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Says which epoch comes next, where a sharded loader is to go on at another than its own count; for resuming."""
+        if isinstance(self.sampler, DistributedSampler):
+            self.sampler.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        if isinstance(self.dataset, IterableDataset):
+            samples = self._iterable_length(len(self.dataset))  # type: ignore[arg-type]
+            return samples if self.batch_size is None else batch_count(samples, self.batch_size, self.drop_last)
+        return len(self.sampler if self.batch_sampler is None else self.batch_sampler)
+
+    def _iterable_length(self, n: int) -> int:
+        if not self.sharded:
+            return n
+        ranks, rank = get_world_size(), get_rank()
+        return n // ranks if self.drop_last else (n - rank + ranks - 1) // ranks
+
+    def __iter__(self) -> Iterator[Any]:
+        if isinstance(self.dataset, IterableDataset):
+            return self._iterate_row(self._row())
+        if self._cuts_batches():
+            return self._iterate_order(self._order())
+        if self.batch_sampler is None:
+            numbers = self._order().tolist() if self.sharded else self.sampler
+            return (self.collate_fn(self.dataset[i]) for i in numbers)
+        return (self._fetch(list(batch)) for batch in self.batch_sampler)
+
+    def _order(self) -> Indices:
+        """The order of the epoch that begins now; a sharded loader counts it."""
+        order: Indices = self.sampler.order()
+        if self.sharded:
+            self.sampler.set_epoch(self.sampler.epoch + 1)
+        return order
+
+    def _cuts_batches(self) -> bool:
+        """Whether batches are plain pieces of an order that is known at once."""
+        sampler, batches = self.sampler, self.batch_sampler
+        known = isinstance(sampler, OrderedSampler) and type(sampler).__iter__ is OrderedSampler.__iter__
+        return known and type(batches) is BatchSampler and batches.sampler is sampler
+
+    def _iterate_order(self, order: Indices) -> Iterator[Any]:
+        """Batches cut from the order of the epoch; made in one piece where the data set can."""
+        size = self.batch_sampler.batch_size
+        whole = self.dataset if isinstance(self.dataset, Dataset) and self.collate_fn is default_collate else None
+        for i in range(batch_count(len(order), size, self.batch_sampler.drop_last)):
+            numbers = order[i * size : (i + 1) * size]
+            batch = whole._collated(numbers) if whole is not None else None
+            yield self._fetch(numbers.tolist()) if batch is None else batch
+
+    def _fetch(self, numbers: list[int]) -> Any:
+        if isinstance(self.dataset, FetchesMany):
+            return self.collate_fn(self.dataset.__getitems__(numbers))
+        return self.collate_fn([self.dataset[i] for i in numbers])
+
+    def _row(self) -> Iterator[Any]:
+        """The samples of an iterable data set that are this rank's."""
+        row = iter(self.dataset)
+        if not self.sharded:
+            return row
+        if self.drop_last:
+            return every_whole(row, get_rank(), get_world_size())
+        return itertools.islice(row, get_rank(), None, get_world_size())
+
+    def _iterate_row(self, row: Iterator[Any]) -> Iterator[Any]:
+        if self.batch_size is None:
+            yield from map(self.collate_fn, row)
+            return
+        while samples := list(itertools.islice(row, self.batch_size)):
+            if len(samples) == self.batch_size or not self.drop_last:
+                yield self.collate_fn(samples)
+
+
+def every_whole(row: Iterator[Any], rank: int, ranks: int) -> Iterator[Any]:
+    """Every `ranks`-th sample from number `rank` on, as far as all ranks get one."""
+    while len(group := list(itertools.islice(row, ranks))) == ranks:
+        yield group[rank]
+
+
+def _check_workers(num_workers: int, prefetch_factor: int | None, persistent_workers: bool, timeout: float) -> None:
+    if num_workers < 0 or timeout < 0:
+        raise ValueError(f"num_workers and timeout must not be negative, got {num_workers} and {timeout}")
+    if num_workers > 0:
+        raise ValueError(
+            f"DataLoader: num_workers={num_workers} is not supported yet; use num_workers=0, which loads in this process. "
+            "A TensorDataset is batched by one indexing operation and gains nothing from workers"
+        )
+    if prefetch_factor is not None or persistent_workers:
+        raise ValueError("prefetch_factor and persistent_workers need num_workers > 0")

@@ -1,0 +1,123 @@
+"""Gradients kept within bounds, after backward and before the optimizer's step."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from .._tensor import Tensor
+from ..autograd import no_grad
+from ..backend import backend_of
+
+_BLOCK = 1 << 16  # elements
+Parameters = Tensor | Iterable[Tensor]
+
+
+def _gradients(parameters: Parameters) -> list[Tensor]:
+    listed = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    return [p.grad for p in listed if p.grad is not None]
+
+
+@no_grad()
+def get_total_norm(
+    tensors: Parameters, norm_type: float = 2.0, error_if_nonfinite: bool = False, foreach: bool | None = None
+) -> Tensor:
+    """The norm of all tensors together, as if they were one vector.
+
+    Args:
+        tensors: one or several.
+        norm_type: the p of the norm; may be inf.
+        error_if_nonfinite: raise where it is nan or inf.
+        foreach: accepted as in torch.
+
+    Raises:
+        RuntimeError: it is nan or inf, and `error_if_nonfinite` is set.
+    """
+    listed = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    total = _norm_of([t._data for t in listed], float(norm_type))
+    if error_if_nonfinite and not math.isfinite(total):
+        raise RuntimeError(
+            f"The total norm of order {norm_type} for gradients from `parameters` is non-finite, so it cannot be clipped. "
+            "To disable this error and scale the gradients by the non-finite norm anyway, set `error_if_nonfinite=False`"
+        )
+    dtype = listed[0].dtype if listed else None
+    return ops.tensor(total, dtype=dtype, device=listed[0].device if listed else None)
+
+
+def _norm_of(arrays: list[Any], p: float) -> float:
+    if not arrays:
+        return 0.0
+    xp = backend_of(arrays[0]).xp
+    if p == math.inf:
+        return max((float(xp.abs(a).max()) for a in arrays if a.size), default=0.0)
+    if p == 2.0:
+        return math.sqrt(sum(_square_sum(a) for a in arrays))
+    return float(sum(float((xp.abs(a) ** p).sum(dtype="float64")) for a in arrays)) ** (1.0 / p)
+
+
+def _square_sum(a: Any) -> float:
+    """The sum of squares, by BLAS in blocks that are added up in double precision."""
+    flat = a.ravel(order="K")
+    if flat.dtype.char != "d":
+        flat = flat.astype("float32", copy=False)
+    total = 0.0
+    for start in range(0, flat.size, _BLOCK):
+        block = flat[start : start + _BLOCK]
+        total += float(block.dot(block))
+    return total if math.isfinite(total) else float((flat.astype("float64") ** 2).sum())
+
+
+@no_grad()
+def clip_grads_with_norm_(
+    parameters: Parameters, max_norm: float, total_norm: Tensor, foreach: bool | None = None
+) -> None:
+    """Scales gradients in place by ``max_norm / total_norm``, where that is below 1."""
+    _scale(_gradients(parameters), float(max_norm), float(total_norm))
+
+
+def _scale(gradients: list[Tensor], max_norm: float, total_norm: float) -> None:
+    factor = max_norm / (total_norm + 1e-6) if not math.isinf(total_norm) else 0.0
+    if factor >= 1.0:
+        return
+    for g in gradients:
+        with np.errstate(invalid="ignore"):
+            g.mul_(factor)
+
+
+def clip_grad_norm_(
+    parameters: Parameters,
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
+) -> Tensor:
+    """Scales gradients in place so that their norm, taken over all parameters together, is at most `max_norm`.
+
+    Args:
+        parameters: one or several; those without a gradient do not count.
+        max_norm: the bound.
+        norm_type: the p of the norm; may be inf.
+        error_if_nonfinite: raise where the norm is nan or inf.
+        foreach: accepted as in torch.
+
+    Returns:
+        The norm before.
+
+    Example:
+        >>> loss.backward()
+        >>> nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        >>> optimizer.step()
+    """
+    gradients = _gradients(parameters)
+    total = get_total_norm(gradients, norm_type, error_if_nonfinite)
+    _scale(gradients, float(max_norm), float(total))
+    return total
+
+
+@no_grad()
+def clip_grad_value_(parameters: Parameters, clip_value: float, foreach: bool | None = None) -> None:
+    """Cuts every element of the gradients off to [-clip_value, clip_value], in place."""
+    for g in _gradients(parameters):
+        g.clamp_(-float(clip_value), float(clip_value))

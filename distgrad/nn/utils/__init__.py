@@ -1,0 +1,8 @@
+"""torch.nn.utils: what one does to the parameters and gradients of modules. A page of names; nothing is defined here."""
+
+from .._clip_grad import clip_grad_norm_ as clip_grad_norm_
+from .._clip_grad import clip_grad_value_ as clip_grad_value_
+from .._clip_grad import clip_grads_with_norm_ as clip_grads_with_norm_
+from .._clip_grad import get_total_norm as get_total_norm
+from .._vectors import parameters_to_vector as parameters_to_vector
+from .._vectors import vector_to_parameters as vector_to_parameters
