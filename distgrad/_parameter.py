@@ -30,4 +30,4 @@ class Parameter(Tensor):
             self._target = LEAF_MARK
 
     def __repr__(self) -> str:
-        return f"Parameter containing:\n{super().__repr__()}"
+        return f"Parameter containing:\n{self._repr('tensor')}"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import ops
+from ._tensor_str import tensor_str
 from ._typing import Array
 from .autograd import backward
 from .autograd._base import LEAF_MARK, TensorBase, check_can_require_grad, register_tensor_class, sync_view, wrap
@@ -196,7 +197,7 @@ class Tensor(TensorBase):
         if self.is_leaf:
             return None
         target = self._target
-        return target if isinstance(target, Node) else target.node  # type: ignore[no-any-return]
+        return target if isinstance(target, Node) else target.node
 
     @property
     def output_nr(self) -> int:
@@ -229,7 +230,7 @@ class Tensor(TensorBase):
     @property
     def data(self) -> "Tensor":
         """The same memory without history, whose writes autograd does not see."""
-        return wrap(self._data)  # type: ignore[no-any-return]
+        return wrap(self._data)
 
     @data.setter
     def data(self, value: "Tensor") -> None:
@@ -336,7 +337,7 @@ class Tensor(TensorBase):
         return array.copy() if copy else array
 
     def __array_wrap__(self, array: Array, context: Any = None, return_scalar: bool = False) -> "Tensor":
-        return wrap(np.asarray(array))  # type: ignore[no-any-return]
+        return wrap(np.asarray(array))
 
     def __distgrad_array__(self, *, write: bool = False) -> Array:
         """The raw array, for layers that see only buffers (`_typing.HasArray`)."""
@@ -389,7 +390,7 @@ class Tensor(TensorBase):
         return bool((self == value)._data.any())
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec and self._data.ndim == 0 else format(str(self), spec)
+        return format(self.item(), spec) if self._data.ndim == 0 else object.__format__(self, spec)
 
     def __hash__(self) -> int:
         return id(self)
@@ -647,7 +648,12 @@ class Tensor(TensorBase):
     fmod_ = _inplace(ops.fmod)
 
     def __repr__(self) -> str:
-        return f"tensor({self._data!r})"
+        return self._repr("tensor" if type(self) is Tensor else type(self).__name__)
+
+    def _repr(self, name: str) -> str:
+        node = self.grad_fn
+        history = "requires_grad=True" if self.requires_grad else None
+        return tensor_str(self._data, f"{name}(", history if node is None else f"grad_fn=<{node.name()}>")
 
 
 def _empty(cls: type[Tensor]) -> Tensor:

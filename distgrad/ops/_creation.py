@@ -87,8 +87,12 @@ def dtype_or_default(dtype: Any, out: Any = None) -> Any:
 # ---- from values -----------------------------------------------------------------------------------------------------
 
 
-def values_of(data: Any) -> Array:
+def values_of(data: Any, exact: bool = False) -> Array:
     """Nested sequences, numbers, arrays and tensors as an array in torch's dtype for them; arrays without a copy.
+
+    Args:
+        data: the values.
+        exact: leave Python floats in float64, because another dtype than the default one follows.
 
     Raises:
         ShapeError: the sequences are ragged.
@@ -108,7 +112,7 @@ def values_of(data: Any) -> Array:
     if array.dtype == object or array.dtype.kind in "USmMV":
         what = f"{type(leaf).__name__} in {type(data).__name__}"
         raise TypeError(f"tensor: expected numbers, bools or sequences of them, got {what}")
-    if isinstance(leaf, (np.ndarray, np.generic, TensorBase)):
+    if exact or isinstance(leaf, (np.ndarray, np.generic, TensorBase)):
         return array
     if array.dtype == np.complex128:
         return array.astype(np.complex128 if get_default_dtype().numpy == np.float64 else np.complex64)
@@ -153,7 +157,7 @@ def tensor(
         ShapeError: the sequences are ragged.
         TypeError: the data is not numeric.
     """
-    values = values_of(data)
+    values = values_of(data, dtype is not None)
     chosen = values.dtype if dtype is None else as_dtype(dtype).numpy
     array = backend_of(values).xp.array(values, dtype=chosen, copy=True, order="C")
     return deliver(array, requires_grad, None, device)
