@@ -24,6 +24,7 @@ LEVELS = {
     "autograd": 2,
     "comm": 2,
     "ops": 3,
+    "_tensor_str": 3,
     "_tensor": 4,
     "cuda": 4,
     "_parameter": 4.5,  # a Tensor by another name
