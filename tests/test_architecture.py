@@ -47,6 +47,7 @@ LEVELS = {
 MAY_IMPORT_CUPY = ("backend/", "comm/_nccl.py")
 MAY_READ_ENVIRONMENT = ("_environment.py", "comm/_init.py", "launch/_env.py")
 GRAB_BAGS = {"utils", "util", "helpers", "common", "misc"}
+TORCH_PAGES = ("nn.utils",)  # torch's names for pages; they list what modules of better names define
 
 LONG_FILE = 450  # lines
 LONG_FUNCTION = 60  # lines
@@ -242,7 +243,11 @@ def environment_reads(modules: list[Module]) -> list[str]:
 
 def grab_bags(modules: list[Module]) -> list[str]:
     """A module is named for what it holds."""
-    return [f"{module.path}: a grab-bag by name" for module in modules if GRAB_BAGS & set(module.name.split("."))]
+    return [
+        f"{module.path}: a grab-bag by name"
+        for module in modules
+        if GRAB_BAGS & set(module.name.split(".")) and not module.name.startswith(TORCH_PAGES)
+    ]
 
 
 def long_files(modules: list[Module]) -> list[str]:
