@@ -100,6 +100,7 @@ class Board:
 
     def announce(self, call: Call) -> None:
         """Write down the collective that this rank is about to enter; the next meeting compares it."""
+        assert not self._fresh, f"{self._call} ended without a meeting"  # its slot may still be read
         self._sequence += 1
         self._call = call
         self._fresh = True

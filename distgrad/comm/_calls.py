@@ -28,7 +28,6 @@ class Kind(IntEnum):
     SCATTER_OBJECT = 13
     SPLIT = 14
     EMPTY = 15
-    CLOSE = 16
 
 
 class Call(NamedTuple):

@@ -340,7 +340,7 @@ class Communicator(ABC):
     # ---- what a backend may replace by something faster --------------------------------------------------------
 
     def _begin(self, call: Call) -> None:
-        """Announce a collective; the backend compares it with the calls of the other ranks when it meets them."""
+        """Announce a collective, in which the backend then meets all ranks at least once and compares their calls."""
         self._call = call
 
     def _fail(self, reason: str) -> None:
@@ -369,6 +369,7 @@ class Communicator(ABC):
         output[...] = everything[self.rank * output.size : (self.rank + 1) * output.size]
 
     def _all_to_all(self, output: Array, input: Array, gets: Sequence[int], puts: Sequence[int]) -> None:
+        self._barrier()
         targets = np.split(output, np.cumsum(gets)[:-1])
         sources = np.split(input, np.cumsum(puts)[:-1])
         peers = [peer for peer in range(self.size) if peer != self.rank]
@@ -379,6 +380,7 @@ class Communicator(ABC):
             work.wait()
 
     def _empty(self, n: int, dtype: "np.dtype[np.generic]") -> Array:
+        self._barrier()
         return np.empty(n, dtype)
 
     # ---- checks ------------------------------------------------------------------------------------------------

@@ -221,6 +221,12 @@ def _check_place(places: Sequence[tuple[int, int]], size: int) -> None:
             )
 
 
+def _join() -> None:
+    """Meet the other ranks if this one never did."""
+    if job.world_size > 1:
+        get_default()
+
+
 def _mpi_problem() -> str | None:
     """Why the ranks of this job cannot use MPI; None if they can. Initialises MPI."""
     try:
@@ -234,3 +240,6 @@ def _mpi_problem() -> str | None:
         f"the launcher ({job.kind}) started {job.world_size} ranks, but the MPI library that mpi4py loaded ({library}) "
         f"sees {mpi.COMM_WORLD.Get_size()}; use the mpirun that belongs to that library"
     )
+
+
+_abort.join_with(_join)

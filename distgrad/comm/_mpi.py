@@ -227,6 +227,11 @@ class MpiCommunicator(Communicator):
         self._meeting.meet()
         self._comm.Scatter(None if input is None else _as_bytes(input), _as_bytes(output), root)
 
+    def _all_to_all(self, output: Array, input: Array, gets: Sequence[int], puts: Sequence[int]) -> None:
+        self._meeting.meet()
+        target = [_as_bytes(output), [count * output.itemsize for count in gets]]
+        self._comm.Alltoallv([_as_bytes(input), [count * input.itemsize for count in puts]], target)
+
     # ---- how MPI reduces our dtypes ----------------------------------------------------------------------------
 
     def _reduced(self, buffer: Array, op: ReduceOp, reduce: Callable[[Any, Any], None]) -> None:

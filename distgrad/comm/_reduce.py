@@ -1,6 +1,6 @@
 """Element-wise reductions of host arrays, for the backends that add up by themselves."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -24,51 +24,78 @@ _COMBINE: dict[ReduceOp, Callable[..., Array]] = {
 
 def divide(buffer: Array, size: int) -> None:
     """Divide in place by the number of ranks."""
+    scale, factor = _division(buffer.dtype, size)
+    scale(buffer, factor, out=buffer)
+
+
+def _division(dtype: "np.dtype[np.generic]", size: int) -> tuple[Callable[..., Array], Array]:
+    """How to divide by the number of ranks: a power of two by multiplying, which is exact as well and faster."""
     if size & (size - 1) == 0:
-        np.multiply(buffer, buffer.dtype.type(1 / size), out=buffer)  # exact, and faster than a division
-    else:
-        np.divide(buffer, buffer.dtype.type(size), out=buffer)
+        return np.multiply, np.array(1 / size, dtype)
+    return np.divide, np.array(size, dtype)
 
 
-def reduce_into(outputs: Sequence[Array], inputs: Sequence[Array], op: ReduceOp) -> None:
-    """Combine the inputs in their order and write the result to every output, one cache-sized chunk after the other.
+def reduce_into(output: Array, inputs: Sequence[Array], op: ReduceOp) -> None:
+    """Combine the inputs in their order, one cache-sized chunk after the other.
 
     Args:
-        outputs: arrays of shape (n,); an output may be the input at the same position, and no other.
+        output: shape (n,); it may be the first input, and no other.
         inputs: one array of shape (n,) for each rank.
         op: how to combine; 16-bit floats are accumulated in float32 and rounded once.
     """
-    first = inputs[0]
-    wide = lookup(first.dtype).accumulate.itemsize > first.itemsize
-    step = CHUNK_BYTES // (4 if wide else first.itemsize)
-    reduce_chunk = _reduce_wide if wide else _reduce_plain
-    for start in range(0, first.size, step):
-        chunk = slice(start, start + step)
-        reduce_chunk([output[chunk] for output in outputs], [source[chunk] for source in inputs], op)
-
-
-def _reduce_plain(outputs: Sequence[Array], inputs: Sequence[Array], op: ReduceOp) -> None:
-    """Accumulate in the first output, which is then copied to the others."""
-    result, combine = outputs[0], _COMBINE[op]
     if len(inputs) == 1:
-        result[...] = inputs[0]
-    else:
+        np.copyto(output, inputs[0])
+        return
+    reduce = _kernel(output.dtype, op, len(inputs))
+    with np.errstate(all="ignore"):  # an overflow is for the caller to look for, as with MPI
+        for result, *chunks in _chunks([output, *inputs]):
+            reduce(result, chunks)
+
+
+def reduce_in_place(arrays: Sequence[Array], op: ReduceOp) -> None:
+    """Combine the arrays in their order and write the result into each of them, while it is in the cache.
+
+    Args:
+        arrays: one array of shape (n,) for each rank.
+        op: how to combine; 16-bit floats are accumulated in float32 and rounded once.
+    """
+    reduce = _kernel(arrays[0].dtype, op, len(arrays))
+    with np.errstate(all="ignore"):
+        for chunks in _chunks(arrays):
+            result = chunks[0]
+            reduce(result, chunks)
+            for other in chunks[1:]:
+                np.copyto(other, result)
+
+
+def _chunks(arrays: Sequence[Array]) -> Iterator[Sequence[Array]]:
+    """The arrays side by side, cut into chunks; rows of a 2-D view cost less than slices."""
+    n, step = arrays[0].size, CHUNK_BYTES // arrays[0].itemsize
+    if n <= step:
+        yield arrays
+        return
+    whole = n - n % step
+    yield from zip(*(array[:whole].reshape(-1, step) for array in arrays), strict=True)
+    if whole < n:
+        yield [array[whole:] for array in arrays]
+
+
+def _kernel(dtype: "np.dtype[np.generic]", op: ReduceOp, size: int) -> Callable[[Array, Sequence[Array]], None]:
+    """A function that combines one chunk of `size` arrays into a result, which may be the first of them."""
+    wide = lookup(dtype).accumulate
+    combine = _COMBINE[op]
+    scale, factor = _division(wide, size) if op is ReduceOp.AVG else (None, None)
+
+    def plain(result: Array, inputs: Sequence[Array]) -> None:
         combine(inputs[0], inputs[1], out=result)
         for source in inputs[2:]:
             combine(result, source, out=result)
-    if op is ReduceOp.AVG:
-        divide(result, len(inputs))
-    for output in outputs[1:]:
-        output[...] = result
+        if scale is not None:
+            scale(result, factor, out=result)
 
+    def widened(result: Array, inputs: Sequence[Array]) -> None:
+        total = inputs[0].astype(wide)
+        plain(total, [total, *(source.astype(wide) for source in inputs[1:])])
+        result[...] = total
 
-def _reduce_wide(outputs: Sequence[Array], inputs: Sequence[Array], op: ReduceOp) -> None:
-    """Accumulate in float32, then round to each output."""
-    combine = _COMBINE[op]
-    result = inputs[0].astype(np.float32)
-    for source in inputs[1:]:
-        combine(result, source.astype(np.float32), out=result)
-    if op is ReduceOp.AVG:
-        divide(result, len(inputs))
-    for output in outputs:
-        output[...] = result
+    return widened if wide.itemsize > dtype.itemsize else plain

@@ -16,7 +16,7 @@ from .._typing import Array
 from ._board import Board, board_bytes
 from ._calls import Call
 from ._communicator import Communicator
-from ._reduce import reduce_into
+from ._reduce import reduce_in_place, reduce_into
 from ._segment import Segment, padded, share
 from ._serial import SerialCommunicator
 from ._statistics import Statistics
@@ -89,11 +89,10 @@ class ShmCommunicator(Communicator):
 
     def _all_reduce(self, buffer: Array, op: ReduceOp) -> None:
         if buffer.nbytes <= SMALL_BYTES:
-            reduce_into([buffer], self._exchange(self._small, buffer), op)
+            reduce_into(buffer, self._exchange(self._small, buffer), op)
         elif (places := self._find_places(buffer)) is not None:
             mine = self._slice(buffer.size)
-            slices = [place[mine] for place in places]
-            reduce_into(slices, slices, op)
+            reduce_in_place([place[mine] for place in places], op)
             self._board.meet()
         else:
             self._all_reduce_staged(buffer, op)
@@ -162,18 +161,18 @@ class ShmCommunicator(Communicator):
         for lane, part in self._chunks(buffer):
             views = self._exchange(lane, part)
             if self.rank == root:
-                reduce_into([part], views, op)
+                reduce_into(part, views, op)
 
     def _reduce_scatter(self, output: Array, input: Array, op: ReduceOp) -> None:
         places = self._find_places(input) if input.nbytes > SMALL_BYTES else None
         if places is not None:
             mine = slice(self.rank * output.size, (self.rank + 1) * output.size)
-            reduce_into([output], [place[mine] for place in places], op)
+            reduce_into(output, [place[mine] for place in places], op)
             self._board.meet()
             return
         for lane, columns, part in self._column_chunks(output, input):
             views = self._exchange(lane, columns)
-            reduce_into([part], [view.reshape(self.size, -1)[self.rank] for view in views], op)
+            reduce_into(part, [view.reshape(self.size, -1)[self.rank] for view in views], op)
 
     def _gather(self, output: Array | None, input: Array, root: int) -> None:
         start = 0
@@ -189,6 +188,10 @@ class ShmCommunicator(Communicator):
         for lane, columns, part in self._column_chunks(output, whole):
             views = self._exchange(lane, columns, write=self.rank == root)
             part[...] = views[root].reshape(self.size, -1)[self.rank]
+
+    def _all_to_all(self, output: Array, input: Array, gets: Sequence[int], puts: Sequence[int]) -> None:
+        self._board.meet()
+        self._base.all_to_all(output, input, gets, puts)
 
     # ---- buffers in place --------------------------------------------------------------------------------------
 
@@ -267,9 +270,10 @@ class ShmCommunicator(Communicator):
         for lane, part in self._chunks(buffer):
             views: Sequence[Array] = self._exchange(lane, part)
             if self.size == 2:
-                reduce_into([part], views, op)
+                first, second = (part, views[1]) if self.rank == 0 else (views[0], part)
+                reduce_into(part, [first, second], op)
                 continue
             mine = self._slice(part.size)
-            reduce_into([views[0][mine]], [view[mine] for view in views], op)
+            reduce_into(views[0][mine], [view[mine] for view in views], op)
             self._board.meet()
             part[...] = views[0]

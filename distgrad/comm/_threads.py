@@ -7,6 +7,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
+
 from .._typing import Array
 from ..errors import CollectiveMismatchError, CommError, CommTimeoutError, PeerLostError
 from ._calls import Call, Kind
@@ -105,8 +107,8 @@ class ThreadsCommunicator(Communicator):
         self._hub.meet(self.rank, self._call)
 
     def _all_reduce(self, buffer: Array, op: ReduceOp) -> None:
-        result = buffer.copy()
-        reduce_into([result], self._show(buffer), op)
+        result = np.empty_like(buffer)
+        reduce_into(result, self._show(buffer), op)
         self._done_reading()
         buffer[...] = result
 
@@ -146,7 +148,7 @@ class ThreadsCommunicator(Communicator):
         self._hub.leave(self.rank, reason)
 
     def _close(self) -> None:
-        self._hub.leave(self.rank, "it closed the group")
+        self._hub.leave(self.rank, "its function has returned, or it closed the group")
 
 
 class _Receive(Work):
@@ -222,11 +224,10 @@ def run_threads(world_size: int, function: Callable[..., T], *args: Any, timeout
         set_thread_groups(Groups(world=group, explicit=True))
         try:
             results[rank] = function(*copy.deepcopy(args))
+            group.close()
         except BaseException as error:  # raised again in the caller's thread
             errors.append((isinstance(error, PeerLostError), time.monotonic(), error))
             hub.leave(rank, f"{type(error).__name__}: {error}")
-        else:
-            hub.leave(rank, "its function has returned")
 
     threads = [threading.Thread(target=run, args=(rank,), name=f"rank-{rank}") for rank in range(world_size)]
     for thread in threads:

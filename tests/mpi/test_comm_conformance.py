@@ -1,0 +1,39 @@
+"""The conformance suite between processes: every backend of a job, on as many ranks as the job has."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import distgrad.comm as dist
+from distgrad.comm import Communicator
+from distgrad.comm._communicator import Options
+from distgrad.comm._mpi import MpiCommunicator, load
+from tests.comm.conformance import CASES
+
+
+@pytest.fixture(scope="module", params=["mpi", "shm"])
+def group(request: pytest.FixtureRequest) -> Iterator[Communicator]:
+    dist.init_process_group(request.param)
+    yield dist.get_default()
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def group_without_board() -> Iterator[Communicator]:
+    """As between nodes, where ranks cannot see each other's memory and meet over MPI."""
+    found = MpiCommunicator(load().COMM_WORLD.Dup(), options=Options())
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES])
+def test_backend(group: Communicator, case: Callable[[Communicator], None]) -> None:
+    case(group)
+
+
+CHECKED = [(name, case) for name, case in CASES if "300001" not in name and "-7" not in name]
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CHECKED])
+def test_meetings_over_mpi(group_without_board: Communicator, case: Callable[[Communicator], None]) -> None:
+    case(group_without_board)
