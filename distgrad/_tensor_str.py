@@ -195,7 +195,8 @@ def _block(data: Array, form: Any, indent: int, cut: bool, options: PrintOptions
         parts.insert(edge, "...")
     else:
         parts = [_block(part, form, indent + 1, cut, options) for part in data]
-    return "[" + ("," + "\n" * (data.ndim - 1) + " " * (indent + 1)).join(parts) + "]"
+    separator: str = "," + "\n" * (data.ndim - 1) + " " * (indent + 1)
+    return f"[{separator.join(parts)}]"
 
 
 def _row(data: Array, form: Any, indent: int, cut: bool, options: PrintOptions) -> str:
