@@ -12,7 +12,7 @@ from ._tensor_str import tensor_str
 from ._typing import Array
 from .autograd import backward
 from .autograd._base import LEAF_MARK, TensorBase, check_can_require_grad, register_tensor_class, sync_view, wrap
-from .autograd._inplace import check_writable, replace_values, wrote
+from .autograd._inplace import become_view, check_writable, replace_values, wrote
 from .autograd._node import HookHandle, Node
 from .backend import OF_NUMPY, backend_of, device, dtype, get_default_dtype
 from .errors import AutogradError, DTypeError, ShapeError
@@ -47,6 +47,18 @@ def _inplace(function: Callable[..., Any]) -> Callable[..., "Tensor"]:
 
     def method(self: "Tensor", *args: Any, **kwargs: Any) -> "Tensor":
         return replace_values(self, function(self, *args, **kwargs), name)  # type: ignore[no-any-return]
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"In-place form of `{function.__name__}`."
+    return method
+
+
+def _reshaped(function: Callable[..., Any]) -> Callable[..., "Tensor"]:
+    """The in-place form of an operation that gives a view: the tensor becomes that view of its memory."""
+    name = function.__name__ + "_"
+
+    def method(self: "Tensor", *args: Any, **kwargs: Any) -> "Tensor":
+        return become_view(self, function(self, *args, **kwargs))  # type: ignore[no-any-return]
 
     method.__name__ = method.__qualname__ = name
     method.__doc__ = f"In-place form of `{function.__name__}`."
@@ -511,6 +523,7 @@ class Tensor(TensorBase):
     __imod__ = _inplace(ops.remainder)
     __ipow__ = _inplace(ops.pow)
     __getitem__ = ops.getitem
+    __setitem__ = ops.setitem
 
     def __pos__(self) -> "Tensor":
         return self
@@ -585,17 +598,128 @@ class Tensor(TensorBase):
     # ---- reductions ----
     sum = ops.sum
     mean = ops.mean
+    var = ops.var
+    std = ops.std
+    prod = ops.prod
+    cumsum = ops.cumsum
+    cumprod = ops.cumprod
+    nansum = ops.nansum
+    nanmean = ops.nanmean
+    all = ops.all
+    any = ops.any
+    count_nonzero = ops.count_nonzero
+    max = ops.max
+    min = ops.min
+    amax = ops.amax
+    amin = ops.amin
+    aminmax = ops.aminmax
+    argmax = ops.argmax
+    argmin = ops.argmin
+    cummax = ops.cummax
+    cummin = ops.cummin
+    softmax = ops.softmax
+    log_softmax = ops.log_softmax
+    logsumexp = ops.logsumexp
+    logcumsumexp = ops.logcumsumexp
+    dist = ops.dist
+    sort = ops.sort
+    argsort = ops.argsort
+    msort = ops.msort
+    topk = ops.topk
+    kthvalue = ops.kthvalue
+    median = ops.median
+    nanmedian = ops.nanmedian
+    mode = ops.mode
+    unique = ops.unique
+    unique_consecutive = ops.unique_consecutive
 
     # ---- shape ----
     reshape = ops.reshape
+    view = ops.view
+    view_as = ops.view_as
+    reshape_as = ops.reshape_as
+    flatten = ops.flatten
+    ravel = ops.ravel
+    unflatten = ops.unflatten
     permute = ops.permute
     transpose = swapaxes = swapdims = ops.transpose
+    t = ops.t
+    adjoint = ops.adjoint
+    movedim = moveaxis = ops.movedim
     expand = ops.expand
+    expand_as = ops.expand_as
+    broadcast_to = ops.broadcast_to
     squeeze = ops.squeeze
     unsqueeze = ops.unsqueeze
+    flip = ops.flip
+    fliplr = ops.fliplr
+    flipud = ops.flipud
+    roll = ops.roll
+    rot90 = ops.rot90
+    repeat = ops.repeat
+    tile = ops.tile
+    repeat_interleave = ops.repeat_interleave
+    unfold = ops.unfold
+    as_strided = ops.as_strided
+    split = ops.split
+    split_with_sizes = ops.split_with_sizes
+    chunk = ops.chunk
+    tensor_split = ops.tensor_split
+    hsplit = ops.hsplit
+    vsplit = ops.vsplit
+    dsplit = ops.dsplit
+    unbind = ops.unbind
+    narrow = ops.narrow
+    select = ops.select
+    diagonal = ops.diagonal
+    diag = ops.diag
+    diag_embed = ops.diag_embed
+    diagflat = ops.diagflat
+    diagonal_scatter = ops.diagonal_scatter
+    tril = ops.tril
+    triu = ops.triu
+    T = property(ops.reversed_axes)
+    mT = property(ops.mT)
+    H = mH = property(ops.adjoint)
 
     # ---- linear algebra ----
     matmul = ops.matmul
+    mm = ops.mm
+    bmm = ops.bmm
+    mv = ops.mv
+    dot = ops.dot
+    vdot = ops.vdot
+    inner = ops.inner
+    outer = ger = ops.outer
+    addmm = ops.addmm
+    addmv = ops.addmv
+    addr = ops.addr
+    baddbmm = ops.baddbmm
+    addbmm = ops.addbmm
+    kron = ops.kron
+    trace = ops.trace
+
+    # ---- indexing ----
+    gather = ops.gather
+    scatter = ops.scatter
+    scatter_add = ops.scatter_add
+    scatter_reduce = ops.scatter_reduce
+    index_select = ops.index_select
+    index_add = ops.index_add
+    index_copy = ops.index_copy
+    index_fill = ops.index_fill
+    index_put = ops.index_put
+    index_reduce = ops.index_reduce
+    take = ops.take
+    take_along_dim = ops.take_along_dim
+    put = ops.put
+    masked_fill = ops.masked_fill
+    masked_select = ops.masked_select
+    masked_scatter = ops.masked_scatter
+    nonzero = ops.nonzero
+    argwhere = ops.argwhere
+    nonzero_static = ops.nonzero_static
+    fill = ops.fill
 
     # ---- memory ----
     clone = ops.clone
@@ -646,6 +770,35 @@ class Tensor(TensorBase):
     floor_divide_ = _inplace(ops.floor_divide)
     remainder_ = _inplace(ops.remainder)
     fmod_ = _inplace(ops.fmod)
+    fill_ = ops.fill_
+    zero_ = ops.zero_
+    copy_ = ops.copy_
+    masked_fill_ = ops.masked_fill_
+    masked_scatter_ = _inplace(ops.masked_scatter)
+    index_put_ = ops.index_put_
+    index_add_ = ops.index_add_
+    index_copy_ = ops.index_copy_
+    index_fill_ = ops.index_fill_
+    index_reduce_ = _inplace(ops.index_reduce)
+    put_ = _inplace(ops.put)
+    scatter_ = ops.scatter_
+    scatter_add_ = ops.scatter_add_
+    scatter_reduce_ = _inplace(ops.scatter_reduce)
+    fill_diagonal_ = ops.fill_diagonal_
+    tril_ = _inplace(ops.tril)
+    triu_ = _inplace(ops.triu)
+    cumsum_ = _inplace(ops.cumsum)
+    cumprod_ = _inplace(ops.cumprod)
+    addmm_ = _inplace(ops.addmm)
+    addmv_ = _inplace(ops.addmv)
+    addr_ = _inplace(ops.addr)
+    baddbmm_ = _inplace(ops.baddbmm)
+    addbmm_ = _inplace(ops.addbmm)
+    squeeze_ = _reshaped(ops.squeeze)
+    unsqueeze_ = _reshaped(ops.unsqueeze)
+    transpose_ = swapaxes_ = swapdims_ = _reshaped(ops.transpose)
+    t_ = _reshaped(ops.t)
+    as_strided_ = _reshaped(ops.as_strided)
 
     def __repr__(self) -> str:
         return self._repr("tensor" if type(self) is Tensor else type(self).__name__)

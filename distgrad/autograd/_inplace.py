@@ -156,3 +156,13 @@ def replace_values(t: TensorBase, result: TensorBase, name: str) -> Any:
     data[...] = value
     wrote(t, None if target is result else target)
     return t
+
+
+def become_view(t: TensorBase, view: TensorBase) -> Any:
+    """Makes `t` the tensor that `view`, a view of it, is: the end of the in-place operations that change a shape."""
+    check_writable(t)
+    target = target_of(view)
+    t._data = view._data
+    if target is not None:
+        t._target = target
+    return t

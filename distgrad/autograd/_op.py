@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .._typing import Array
-from ..backend import Backend, backend_of, backends_by_array_type, promote_dims, promote_scalar
+from ..backend import Backend, as_array, backend_of, backends_by_array_type, promote_dims, promote_scalar
 from ..errors import DeviceError
 from ._base import LEAF_MARK, TensorBase, sync_view, wrap
 from ._mode import intercepts, mode
@@ -81,8 +81,9 @@ class Op:
     @classmethod
     def on_arrays(cls, inputs: tuple[Any, ...], params: tuple[Any, ...] = ()) -> Any:
         """The operation on raw arrays alone, with nothing recorded."""
-        array = next(x for x in inputs if x.__class__ in _backends)
-        return cls.forward(Node(cls, backend_of(array), params), *inputs, *params)
+        arrays = tuple(as_array(x) if hasattr(x, "dtype") else x for x in inputs)  # NumPy's 0-d results are scalars
+        array = next(x for x in arrays if x.__class__ in _backends)
+        return cls.forward(Node(cls, backend_of(array), params), *arrays, *params)
 
 
 def _silenced(forward: Callable[..., Any]) -> Callable[..., Any]:

@@ -27,7 +27,6 @@ class ArrayNamespace:
         self.abs, self.sign, self.floor = xp.abs, xp.sign, xp.floor
         self.maximum, self.minimum = xp.maximum, xp.minimum
         self.logical_and, self.logical_not, self.where = xp.logical_and, xp.logical_not, xp.where
-        self.matmul = xp.matmul
         self.broadcast_to, self.permute_dims, self.swapaxes = xp.broadcast_to, xp.transpose, xp.swapaxes
         self.tril, self.triu = xp.tril, xp.triu
         self.zeros_like, self.ones_like = xp.zeros_like, xp.ones_like
@@ -46,6 +45,12 @@ class ArrayNamespace:
 
     def cumulative_sum(self, x: Array, /, *, axis: int) -> Array:
         return self._xp.cumsum(x, axis=axis, dtype=x.dtype)
+
+    def matmul(self, x: Array, y: Array, /) -> Array:
+        """By BLAS: 16-bit floats go through float32, and what BLAS cannot read is copied."""
+        if x.dtype.itemsize == 2 and x.dtype.kind in "fV":
+            return self._xp.asarray(self._xp.matmul(x.astype("float32"), y.astype("float32"))).astype(x.dtype)
+        return self._xp.matmul(_blas_readable(self._xp, x), _blas_readable(self._xp, y))
 
     def reshape(self, x: Array, /, shape: Shape) -> Array:
         return x.reshape(shape)
@@ -95,3 +100,14 @@ class ArrayNamespace:
 
     def call(self, op: Any, inputs: tuple[Any, ...], params: tuple[Any, ...] = (), /) -> Any:
         return op.on_arrays(inputs, params)
+
+
+def _blas_readable(xp: Any, x: Array) -> Array:
+    """`x` itself where the rows or the columns of its matrices lie without gaps, else a copy."""
+    if x.flags.c_contiguous:
+        return x
+    if x.ndim < 2:
+        return x if x.strides[0] else xp.ascontiguousarray(x)
+    size, (rows, columns) = x.itemsize, x.strides[-2:]
+    fits = (columns == size and rows >= size * x.shape[-1]) or (rows == size and columns >= size * x.shape[-2])
+    return x if fits else xp.ascontiguousarray(x)

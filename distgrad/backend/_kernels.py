@@ -90,6 +90,26 @@ class OptimKernels(Protocol):
         ...
 
 
+class ActivationKernels(Protocol):
+    """Activation functions of several elementary functions in one pass."""
+
+    def gelu(self, x: Array, by_tanh: bool) -> Array:
+        """``x / 2 * (1 + erf(x / sqrt(2)))``, or its tanh form."""
+        ...
+
+    def gelu_backward(self, g: Array, x: Array, y: Array, by_tanh: bool) -> Array:
+        """The gradient of x, with y the result of `gelu`."""
+        ...
+
+    def silu(self, x: Array) -> Array:
+        """``x * sigmoid(x)``."""
+        ...
+
+    def silu_backward(self, g: Array, x: Array) -> Array:
+        """The gradient of x."""
+        ...
+
+
 Pads = tuple[tuple[int, int], ...]
 """Rows added before and after along each spatial dimension."""
 
@@ -211,9 +231,31 @@ class LossKernels(Protocol):
         ...
 
 
+class SoftmaxKernels(Protocol):
+    """Softmax along an axis of floating-point arrays, and its gradients from its result."""
+
+    def softmax(self, x: Array, axis: int) -> Array:
+        """``exp(x) / sum(exp(x))``; nan where all are -inf."""
+        ...
+
+    def log_softmax(self, x: Array, axis: int) -> Array:
+        """``x - log(sum(exp(x)))``."""
+        ...
+
+    def softmax_backward(self, g: Array, y: Array, axis: int) -> Array:
+        """``y * (g - sum(g * y))``."""
+        ...
+
+    def log_softmax_backward(self, g: Array, y: Array, axis: int) -> Array:
+        """``g - exp(y) * sum(g)``."""
+        ...
+
+
 class Kernels(Protocol):
     """All kernel families of a backend."""
 
+    @property
+    def activation(self) -> ActivationKernels: ...
     @property
     def conv(self) -> ConvKernels: ...
     @property
@@ -224,5 +266,7 @@ class Kernels(Protocol):
     def pool(self) -> PoolKernels: ...
     @property
     def special(self) -> SpecialKernels: ...
+    @property
+    def softmax(self) -> SoftmaxKernels: ...
     @property
     def optim(self) -> OptimKernels: ...

@@ -7,7 +7,7 @@ from ..autograd._base import TensorBase, wrap, wrap_result
 from ..autograd._engine import register_graph_namespace
 from ..autograd._op import apply, apply1
 from ..backend import backend_of
-from . import _arithmetic, _comparison, _elementwise, _indexing, _linalg, _reduce, _shape
+from . import _arithmetic, _arrange, _comparison, _diagonal, _elementwise, _extreme, _indexing, _join, _linalg, _reduce, _scatter, _shape
 from ._common import cast
 
 
@@ -74,6 +74,46 @@ class GraphNamespace:
         return x if axis == () else _reduce.mean(x, axis, keepdims)
 
     @staticmethod
+    def max(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
+        return x if axis == () else _extreme.amax(x, axis, keepdims)
+
+    @staticmethod
+    def prod(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
+        return _reduce.prod(x, axis, keepdims)
+
+    @staticmethod
+    def cumulative_sum(x: Any, /, *, axis: int) -> Any:
+        return _reduce.cumsum(x, axis)
+
+    @staticmethod
+    def concat(arrays: Any, /, *, axis: int = 0) -> Any:
+        return _join.cat([_tensor(a) for a in arrays], axis)
+
+    @staticmethod
+    def stack(arrays: Any, /, *, axis: int = 0) -> Any:
+        return _join.stack([_tensor(a) for a in arrays], axis)
+
+    @staticmethod
+    def flip(x: Any, /, *, axis: Any) -> Any:
+        return _arrange.flip(x, axis)
+
+    @staticmethod
+    def tril(x: Any, /, *, k: int = 0) -> Any:
+        return _diagonal.tril(x, k)
+
+    @staticmethod
+    def triu(x: Any, /, *, k: int = 0) -> Any:
+        return _diagonal.triu(x, k)
+
+    @staticmethod
+    def take_along_axis(x: Any, indices: Any, /, *, axis: int) -> Any:
+        return apply1(_scatter.Gather, x, indices, axis)
+
+    @staticmethod
+    def put_along_axis(values: Any, indices: Any, shape: Shape, /, *, axis: int) -> Any:
+        return apply1(_scatter.PutAlong, values, indices, shape, axis)
+
+    @staticmethod
     def expand_dims(x: Any, /, *, axis: int) -> Any:
         return _shape.unsqueeze(x, axis)
 
@@ -99,7 +139,7 @@ class GraphNamespace:
 
     @staticmethod
     def getitem(x: Any, index: Any, /) -> Any:
-        return _indexing.getitem(x, index)
+        return apply1(_indexing.Index, x, index)
 
     @staticmethod
     def scatter(values: Any, index: Any, shape: Shape, /) -> Any:
