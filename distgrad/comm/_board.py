@@ -16,6 +16,7 @@ A row in 64-bit words (one rank's words and its text lie in cache lines of their
  12-63  text: length, then UTF-8: the call with its line in the user's program, or why the rank gave up
 """
 
+import os
 import platform
 import sys
 import threading
@@ -92,8 +93,8 @@ class Board:
         self._fresh = False
         self._call = Call(Kind.NONE)
         self._what = self._elements = 0
-        process = Process.current()
-        words[self._row + _PID], words[self._row + _STARTED] = process
+        self._owner = Process.current()
+        words[self._row + _PID], words[self._row + _STARTED] = self._owner
         _boards.add(self)
 
     # ---- meeting -----------------------------------------------------------------------------------------------
@@ -200,7 +201,8 @@ class Board:
     def _check_peer(self, other: int, doing: str, step: int = sys.maxsize) -> None:
         """Raise if a peer can do nothing more, unless it came to meeting `step` before it ended."""
         ended = self._words[other + _STATE] in (State.FINISHED, State.FAILED)
-        if (ended or not self._process(other).is_alive()) and self._words[other] < step:
+        started = self._words[other + _PID] != 0  # a peer may not have come as far as its row yet
+        if (ended or (started and not self._process(other).is_alive())) and self._words[other] < step:
             raise PeerLostError(f"rank {self._rank} was {doing}, but {self._fate(other)}")
 
     def _fate(self, other: int) -> str:
@@ -261,8 +263,8 @@ class Board:
             self._write_text(State.FAILED, reason)
 
     def finish(self) -> None:
-        """Tell the peers that this rank has ended as planned."""
-        if self._words[self._row + _STATE] != State.FAILED:
+        """Tell the peers that this rank has ended as planned; a forked child, which is no rank, says nothing."""
+        if os.getpid() == self._owner.pid and self._words[self._row + _STATE] != State.FAILED:
             self._words[self._row + _STATE] = State.FINISHED
 
     def abandoned(self) -> str | None:

@@ -1,5 +1,6 @@
 """What a rank calls: the description that ranks compare with each other before they touch any data."""
 
+import functools
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -42,6 +43,7 @@ class Call(NamedTuple):
     op: int = -1
     root: int = -1
 
+    @functools.lru_cache(maxsize=1024)  # noqa: B019 - calls are small values, and a program makes few different ones
     def pack(self) -> tuple[int, int]:
         """The call as two non-negative 63-bit integers, for shared memory and for MPI."""
         return self.kind | self.code << 8 | (self.op + 1) << 16 | (self.root + 1) << 24, self.elements + 1

@@ -4,6 +4,8 @@ Read from the environment, all optional: DISTGRAD_BACKEND (as the argument `back
 DISTGRAD_STALL_WARN (seconds), which the launcher sets.
 """
 
+import atexit
+import functools
 import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -173,10 +175,17 @@ def _create(backend: str | None, options: Options, world_size: int, rank: int) -
     if problem:
         raise BackendUnavailableError(f"this job has {job.world_size} ranks, which cannot communicate: {problem}")
     base = MpiCommunicator.world(options)
-    _abort.on_leave(leave)
+    _announce_leaving()
     wishes = base.all_gather_object((wanted, world_size, rank))
     _check_place([wish[1:] for wish in wishes], base.size)
     return _choose([wish[0] for wish in wishes], Topology.discover(base)).create(base)
+
+
+@functools.cache
+def _announce_leaving() -> None:
+    """Let peers know when this process ends, whether or not it was started with the launcher's rules."""
+    atexit.register(leave)
+    _abort.on_leave(leave)
 
 
 def _resolve_name(backend: str | None) -> str | None:

@@ -1,5 +1,6 @@
 """Element-wise reductions of host arrays, for the backends that add up by themselves."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -80,6 +81,7 @@ def _chunks(arrays: Sequence[Array]) -> Iterator[Sequence[Array]]:
         yield [array[whole:] for array in arrays]
 
 
+@functools.lru_cache(maxsize=256)
 def _kernel(dtype: "np.dtype[np.generic]", op: ReduceOp, size: int) -> Callable[[Array, Sequence[Array]], None]:
     """A function that combines one chunk of `size` arrays into a result, which may be the first of them."""
     wide = lookup(dtype).accumulate
