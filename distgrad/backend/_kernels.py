@@ -251,11 +251,75 @@ class SoftmaxKernels(Protocol):
         ...
 
 
+class AttentionKernels(Protocol):
+    """Attention of q (B, H, L, E), k (B, H, S, E) and v (B, H, S, Ev); mask and keep are (B, H, L, S) or None."""
+
+    def forward(
+        self, q: Array, k: Array, v: Array, mask: Array | None, keep: Array | None, causal: bool, scale: float, p: float
+    ) -> tuple[Array, Array]:
+        """The result (B, H, L, Ev), 0 in rows that see no key, and the rows' log-sum-exp (B, H, L)."""
+        ...
+
+    def backward(
+        self, g: Array, q: Array, k: Array, v: Array, out: Array, lse: Array, mask: Array | None, keep: Array | None,
+        causal: bool, scale: float, p: float, needs_mask: bool,
+    ) -> tuple[Array, Array, Array, Array | None]:
+        """The gradients of q, k, v and, if wanted, of an added mask."""
+        ...
+
+
+class RnnKernels(Protocol):
+    """Recurrent layers over packed rows x (rows, I): `sizes[t]` sequences run at step t. States are (B, H)."""
+
+    def lstm_forward(
+        self, x: Array, h: Array, c: Array, wx: Array, wh: Array, bx: Array | None, bh: Array | None, sizes: Shape,
+        reverse: bool,
+    ) -> tuple[Array, Array, Array, Any]:
+        """The outputs (rows, H), the last h and c, and what the backward pass needs."""
+        ...
+
+    def lstm_backward(
+        self, g: Array | None, gh: Array | None, gc: Array | None, saved: Any, c0: Array, x: Array, wx: Array, wh: Array,
+        sizes: Shape, reverse: bool,
+    ) -> tuple[Array, ...]:
+        """The gradients of x, h, c, wx, wh and of each bias."""
+        ...
+
+    def gru_forward(
+        self, x: Array, h: Array, wx: Array, wh: Array, bx: Array | None, bh: Array | None, sizes: Shape, reverse: bool
+    ) -> tuple[Array, Array, Any]:
+        """The outputs (rows, H), the last h, and what the backward pass needs."""
+        ...
+
+    def gru_backward(
+        self, g: Array | None, gh: Array | None, saved: Any, h0: Array, x: Array, wx: Array, wh: Array, sizes: Shape,
+        reverse: bool,
+    ) -> tuple[Array, ...]:
+        """The gradients of x, h, wx, wh, bx and bh."""
+        ...
+
+    def simple_forward(
+        self, x: Array, h: Array, wx: Array, wh: Array, bx: Array | None, bh: Array | None, sizes: Shape, reverse: bool,
+        by_relu: bool,
+    ) -> tuple[Array, Array, Array]:
+        """The outputs (rows, H), the last h, and the h with which each step began (rows, H)."""
+        ...
+
+    def simple_backward(
+        self, g: Array | None, gh: Array | None, out: Array, before: Array, x: Array, wx: Array, wh: Array, sizes: Shape,
+        reverse: bool, by_relu: bool, batch: int,
+    ) -> tuple[Array, ...]:
+        """The gradients of x, h, wx, wh and of each bias."""
+        ...
+
+
 class Kernels(Protocol):
     """All kernel families of a backend."""
 
     @property
     def activation(self) -> ActivationKernels: ...
+    @property
+    def attention(self) -> AttentionKernels: ...
     @property
     def conv(self) -> ConvKernels: ...
     @property
@@ -264,6 +328,8 @@ class Kernels(Protocol):
     def norm(self) -> NormKernels: ...
     @property
     def pool(self) -> PoolKernels: ...
+    @property
+    def rnn(self) -> RnnKernels: ...
     @property
     def special(self) -> SpecialKernels: ...
     @property

@@ -266,8 +266,6 @@ def _conv_transpose(
     single = x._data.ndim == rank + 1
     # Beyond the stride, output_padding shortens the transposed convolution's padding behind.
     pairs = tuple((p, p if e < s else p - e) for p, e, s in zip(pads, extra, steps, strict=True))
-    if any(b < 0 for _, b in pairs):
-        raise ValueError(f"{name}: output_padding {list(extra)} with stride {list(steps)} needs a padding of at least as much")
     params = (size, steps, pairs, spread, groups)
     result = apply(ConvolutionInput, (x.unsqueeze(0) if single else x, w, bias), params)
     return result.squeeze(0) if single else result  # type: ignore[no-any-return]

@@ -421,4 +421,4 @@ def local_response_norm(input: "Tensor", size: int, alpha: float = 0.0001, beta:
     distance = xp.arange(channels)[:, None] - xp.arange(channels)  # input channel minus output channel
     near = (distance >= -(size // 2)) & (distance < size - size // 2)
     squares = (x * x).transpose(1, -1) @ wrap(near.astype(x._data.dtype))
-    return x / ((squares.transpose(1, -1) * (alpha / size) + k) ** beta)  # type: ignore[no-any-return]
+    return x / ((squares.transpose(1, -1) * (alpha / size) + k) ** beta)

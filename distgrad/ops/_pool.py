@@ -9,7 +9,7 @@ from ..autograd._node import Node
 from ..autograd._op import Op, apply, apply1
 from ..backend import backend_of
 from ..errors import ShapeError
-from ._common import tensor_of
+from ._common import cast, tensor_of
 from ._conv import per_dimension
 from ._spec import op
 
@@ -209,6 +209,7 @@ def _avg_pool(
         result = total * (1 / math.prod(kernel))
     else:
         result = total / wrap(_divisors(x, out, kernel, steps, pads, count_include_pad))
+    result = cast(result, x._data.dtype)  # integers stay integers
     return result.squeeze(0) if single else result
 
 

@@ -9,15 +9,17 @@ from ..._typing import Array
 from .._array_namespace import ArrayNamespace
 from .._backend import Backend
 from .._device import device
-from . import _activation, _conv, _loss, _norm, _optim, _pool, _softmax, _special
+from . import _activation, _attention, _conv, _loss, _norm, _optim, _pool, _rnn, _softmax, _special
 
 
 class _NumpyKernels:
     activation = _activation
+    attention = _attention
     conv = _conv
     loss = _loss
     norm = _norm
     pool = _pool
+    rnn = _rnn
     softmax = _softmax
     special = _special
     optim = _optim

@@ -32,7 +32,8 @@ class _Plan(NamedTuple):
 
     @property
     def padded(self) -> Shape:
-        return tuple(n + a + b for n, (a, b) in zip(self.size, self.padding, strict=True))
+        """The sizes with padding; a negative one behind only means that the last rows are not looked at."""
+        return tuple(n + a + max(b, 0) for n, (a, b) in zip(self.size, self.padding, strict=True))
 
     @property
     def taps(self) -> int:
