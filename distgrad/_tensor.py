@@ -13,7 +13,7 @@ from ._typing import Array
 from .autograd import backward
 from .autograd._base import LEAF_MARK, TensorBase, check_can_require_grad, register_tensor_class, sync_view, wrap
 from .autograd._inplace import become_view, check_writable, replace_values, wrote
-from .autograd._node import HookHandle, Node
+from .autograd._node import HookHandle, Node, next_sequence
 from .backend import OF_NUMPY, backend_of, device, dtype, get_default_dtype
 from .errors import AutogradError, DTypeError, ShapeError
 
@@ -46,7 +46,8 @@ def _inplace(function: Callable[..., Any]) -> Callable[..., "Tensor"]:
     name = function.__name__ + "_"
 
     def method(self: "Tensor", *args: Any, **kwargs: Any) -> "Tensor":
-        return replace_values(self, function(self, *args, **kwargs), name)  # type: ignore[no-any-return]
+        since = next_sequence()
+        return replace_values(self, function(self, *args, **kwargs), name, since)  # type: ignore[no-any-return]
 
     method.__name__ = method.__qualname__ = name
     method.__doc__ = f"In-place form of `{function.__name__}`."
@@ -573,6 +574,11 @@ class Tensor(TensorBase):
         """``self`` where the condition holds, `other` elsewhere."""
         return ops.where(condition, self, other)  # type: ignore[no-any-return]
 
+    # ---- activations ----
+    relu = ops.relu
+    prelu = ops.prelu
+    hardshrink = ops.hardshrink
+
     # ---- comparison and logic ----
     eq = ops.eq
     ne = not_equal = ops.ne
@@ -762,6 +768,7 @@ class Tensor(TensorBase):
     cos_ = _inplace(ops.cos)
     tanh_ = _inplace(ops.tanh)
     sigmoid_ = _inplace(ops.sigmoid)
+    relu_ = _inplace(ops.relu)
     neg_ = _inplace(ops.neg)
     sign_ = _inplace(ops.sign)
     floor_ = _inplace(ops.floor)
