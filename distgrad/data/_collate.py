@@ -51,8 +51,8 @@ def _stacked(tensors: list[Tensor]) -> Tensor:
     if len(shapes) > 1:
         first, other = sorted(shapes)[:2]
         raise ShapeError(
-            f"default_collate: expected samples of one shape, got {list(first)} and {list(other)}; give the DataLoader a "
-            "collate_fn that pads them"
+            f"default_collate: expected samples of one shape, got {list(first)} and {list(other)}; give the DataLoader "
+            "a collate_fn that pads them"
         )
     return ops.stack(tensors)
 

@@ -18,7 +18,9 @@ class DataFileError(DistgradError, ValueError):
 
 
 def read_idx(path: str | Path) -> "np.ndarray[Any, Any]":
-    """An array from an IDX file, the format of MNIST: two zero bytes, type, number of dimensions, sizes, values, big-endian.
+    """An array from an IDX file, the format of MNIST.
+
+    Two zero bytes, the type, the number of dimensions, the sizes, the values; big-endian.
 
     Args:
         path: the file; ``.gz`` is unpacked.
@@ -28,14 +30,17 @@ def read_idx(path: str | Path) -> "np.ndarray[Any, Any]":
     """
     data = _read(Path(path))
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in _IDX_TYPES:
-        raise DataFileError(f"{path}: expected an IDX file, which begins with 00 00 and a type, got {data[:4].hex(' ')}")
+        raise DataFileError(
+            f"{path}: expected an IDX file, which begins with 00 00 and a type, got {data[:4].hex(' ')}"
+        )
     dtype = np.dtype(_IDX_TYPES[data[2]])
     start = 4 + 4 * data[3]
     shape = tuple(np.frombuffer(data[4:start], dtype=">u4").tolist()) if len(data) >= start else ()
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     if len(data) != start + size:
         raise DataFileError(
-            f"{path}: expected {start + size} bytes for an array of shape {list(shape)}, got {len(data)}; download it again"
+            f"{path}: expected {start + size} bytes for an array of shape {list(shape)}, got {len(data)}; "
+            "download it again"
         )
     return np.frombuffer(data, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))
 
@@ -92,7 +97,9 @@ def read_cifar_pickle(path: str | Path, labels: str = "labels") -> Images:
     entries = {_text(key): value for key, value in batch.items()} if isinstance(batch, dict) else {}
     data = entries.get("data")
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (3072,) or labels not in entries:
-        raise DataFileError(f"{path}: expected a CIFAR batch with 'data' (N, 3072) and {labels!r}, got {sorted(entries)}")
+        raise DataFileError(
+            f"{path}: expected a CIFAR batch with 'data' (N, 3072) and {labels!r}, got {sorted(entries)}"
+        )
     return Images(_as_images(data), [int(label) for label in entries[labels]])
 
 

@@ -44,12 +44,12 @@ class DataLoader(Generic[T]):
         pin_memory: accepted as in torch, without effect; so are the arguments of workers.
         drop_last: leave out a last batch that is shorter.
         generator: where the order is drawn from; default the global one.
-        sharded: each rank of the process group gets its part, from an order that follows from the seed (the generator's, or
-            else 0) and the number of the epoch, which the loader counts. Of an `IterableDataset` it is every
-            ``world_size``-th sample.
-        exact: with `sharded`, each sample comes once on one rank, and some ranks may have a batch more than others: what
-            an evaluation wants. False makes all ranks take the same number of steps by repeating a few samples: what
-            training wants. Default: True where not shuffled.
+        sharded: each rank of the process group gets its part, from an order that follows from the seed (the
+            generator's, or else 0) and the number of the epoch, which the loader counts. Of an `IterableDataset` it is
+            every ``world_size``-th sample.
+        exact: with `sharded`, each sample comes once on one rank, and some ranks may have a batch more than others:
+            what an evaluation wants. False makes all ranks take the same number of steps by repeating a few samples:
+            what training wants. Default: True where neither shuffled nor cut by `drop_last`.
 
     Raises:
         ValueError: arguments exclude each other.
@@ -92,7 +92,8 @@ class DataLoader(Generic[T]):
         iterable = isinstance(dataset, IterableDataset)
         if iterable and (shuffle or sampler is not None or batch_sampler is not None):
             raise ValueError(
-                "DataLoader with IterableDataset: expected unspecified shuffle, sampler and batch_sampler; the data set decides the order"
+                "DataLoader with IterableDataset: expected unspecified shuffle, sampler and batch_sampler; the data "
+                "set decides the order"
             )
         if sharded and (sampler is not None or batch_sampler is not None):
             raise ValueError("sharded=True makes its own sampler: leave out sampler and batch_sampler, or sharded")
@@ -100,7 +101,9 @@ class DataLoader(Generic[T]):
             raise ValueError("sampler option is mutually exclusive with shuffle")
         if batch_sampler is not None:
             if batch_size != 1 or shuffle or sampler is not None or drop_last:
-                raise ValueError("batch_sampler option is mutually exclusive with batch_size, shuffle, sampler, and drop_last")
+                raise ValueError(
+                    "batch_sampler option is mutually exclusive with batch_size, shuffle, sampler, and drop_last"
+                )
             batch_size, drop_last = None, False
         elif batch_size is not None:
             check_batch_size(batch_size)
@@ -127,7 +130,7 @@ class DataLoader(Generic[T]):
         return RandomSampler(self.dataset, generator=self.generator) if shuffle else SequentialSampler(self.dataset)
 
     def set_epoch(self, epoch: int) -> None:
-        """Says which epoch comes next, where a sharded loader is to go on at another than its own count; for resuming."""
+        """Says which epoch comes next in a sharded loader, which else counts them from 0: for resuming."""
         if isinstance(self.sampler, DistributedSampler):
             self.sampler.set_epoch(epoch)
 
@@ -209,8 +212,8 @@ def _check_workers(num_workers: int, prefetch_factor: int | None, persistent_wor
         raise ValueError(f"num_workers and timeout must not be negative, got {num_workers} and {timeout}")
     if num_workers > 0:
         raise ValueError(
-            f"DataLoader: num_workers={num_workers} is not supported yet; use num_workers=0, which loads in this process. "
-            "A TensorDataset is batched by one indexing operation and gains nothing from workers"
+            f"DataLoader: num_workers={num_workers} is not supported yet; use num_workers=0, which loads in this "
+            "process. A TensorDataset is batched by one indexing operation and gains nothing from workers"
         )
     if prefetch_factor is not None or persistent_workers:
         raise ValueError("prefetch_factor and persistent_workers need num_workers > 0")

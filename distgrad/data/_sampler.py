@@ -92,7 +92,7 @@ class RandomSampler(OrderedSampler):
         n, wanted = len(self.data_source), self.num_samples
         stream = _epoch_stream(self.generator)
         if self.replacement:
-            return stream.integers(0, n, (wanted,)) if wanted else np.empty(0, dtype=np.int64)  # type: ignore[no-any-return]
+            return stream.integers(0, n, (wanted,)) if wanted else np.empty(0, dtype=np.int64)
         if wanted <= n:
             return stream.permutation(n)[:wanted]  # type: ignore[no-any-return]
         if n == 0:
@@ -138,7 +138,7 @@ class WeightedRandomSampler(OrderedSampler):
             raise ValueError(f"replacement should be a boolean value, but got replacement={replacement}")
         self.weights = ops.as_tensor(weights, dtype="float64")
         if self.weights.ndim != 1:
-            raise ValueError(f"weights should be a 1d sequence but given weights have shape {tuple(self.weights.shape)}")
+            raise ValueError(f"weights should be a 1d sequence but given weights of shape {list(self.weights.shape)}")
         self.num_samples = num_samples
         self.replacement = replacement
         self.generator = generator

@@ -29,7 +29,9 @@ class _Images(Dataset[Any]):
     targets: list[int]
     classes: ClassVar[list[str]]
 
-    def __init__(self, root: str | Path, train: bool, transform: Transform | None, target_transform: Transform | None) -> None:
+    def __init__(
+        self, root: str | Path, train: bool, transform: Transform | None, target_transform: Transform | None
+    ) -> None:
         self.root = Path(root)
         self.train = train
         self.transform = transform
@@ -80,7 +82,7 @@ class MNIST(_Images):
         DataFileError: they are not complete.
     """
 
-    classes = [f"{digit} - {name}" for digit, name in enumerate(
+    classes: ClassVar[list[str]] = [f"{digit} - {name}" for digit, name in enumerate(
         ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     )]  # fmt: skip
     _where: ClassVar[str] = (
@@ -101,7 +103,9 @@ class MNIST(_Images):
         self.data = self._load("images-idx3-ubyte", 3)
         self.targets = self._load("labels-idx1-ubyte", 1).tolist()
         if len(self.targets) != len(self.data):
-            raise DataFileError(f"{root}: expected a label for each of {len(self.data)} images, got {len(self.targets)}")
+            raise DataFileError(
+                f"{root}: expected a label for each of {len(self.data)} images, got {len(self.targets)}"
+            )
 
     def _load(self, kind: str, dims: int) -> "np.ndarray[Any, np.dtype[np.uint8]]":
         name = f"{'train' if self.train else 't10k'}-{kind}"
@@ -116,12 +120,13 @@ class MNIST(_Images):
 class FashionMNIST(MNIST):
     """Pictures of clothes in the format of `MNIST` (Xiao et al., 2017)."""
 
-    classes = [
+    classes: ClassVar[list[str]] = [
         "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
     ]  # fmt: skip
     _where = (
         "Get the four files train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz and "
-        "t10k-labels-idx1-ubyte.gz from https://github.com/zalandoresearch/fashion-mnist (data/fashion) and put them there"
+        "t10k-labels-idx1-ubyte.gz from https://github.com/zalandoresearch/fashion-mnist (data/fashion) and put them "
+        "there"
     )
 
 
@@ -129,8 +134,8 @@ class CIFAR10(_Images):
     """Photographs of ten kinds of things: 50,000 to train on and 10,000 to test, 32 x 32 pixels (Krizhevsky, 2009).
 
     Args:
-        root: the folder of the batches, of the Python version (pickles, which are read without executing anything) or the
-            binary version; or one that has them in ``cifar-10-batches-py`` or ``cifar-10-batches-bin``.
+        root: the folder of the batches, of the Python version (pickles, which are read without executing anything) or
+            the binary version; or one that has them in ``cifar-10-batches-py`` or ``cifar-10-batches-bin``.
         train: the training images, or else those to test with.
         transform: applied to each image (32, 32, 3), uint8.
         target_transform: applied to each label.
@@ -141,7 +146,9 @@ class CIFAR10(_Images):
         DataFileError: they are not complete.
     """
 
-    classes = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    classes: ClassVar[list[str]] = [
+        "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+    ]  # fmt: skip
     _folders: ClassVar[tuple[str, ...]] = (".", "cifar-10-batches-py", "cifar-10-batches-bin")
     _train: ClassVar[tuple[str, ...]] = tuple(f"data_batch_{i}" for i in range(1, 6))
     _test: ClassVar[tuple[str, ...]] = ("test_batch",)
@@ -176,7 +183,7 @@ class CIFAR10(_Images):
 class CIFAR100(CIFAR10):
     """As `CIFAR10`, with a hundred classes of 600 images each."""
 
-    classes = [
+    classes: ClassVar[list[str]] = [
         "apple", "aquarium_fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle", "bottle", "bowl", "boy",
         "bridge", "bus", "butterfly", "camel", "can", "castle", "caterpillar", "cattle", "chair", "chimpanzee", "clock",
         "cloud", "cockroach", "couch", "crab", "crocodile", "cup", "dinosaur", "dolphin", "elephant", "flatfish",

@@ -201,7 +201,8 @@ class CenterCrop:
 def _need_room(name: str, have: tuple[int, int], want: tuple[int, int]) -> None:
     if have[0] < want[0] or have[1] < want[1]:
         raise ShapeError(
-            f"{name}: expected an image of at least {want[0]} x {want[1]} pixels, got {have[0]} x {have[1]}; pad it first"
+            f"{name}: expected an image of at least {want[0]} x {want[1]} pixels, got {have[0]} x {have[1]}; "
+            "pad it first"
         )
 
 

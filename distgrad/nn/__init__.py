@@ -32,6 +32,7 @@ from ._activation import Softsign as Softsign
 from ._activation import Tanh as Tanh
 from ._activation import Tanhshrink as Tanhshrink
 from ._activation import Threshold as Threshold
+from ._buffer import Buffer as Buffer
 from ._container import ModuleDict as ModuleDict
 from ._container import ModuleList as ModuleList
 from ._container import ParameterDict as ParameterDict
@@ -80,6 +81,7 @@ from ._loss import SoftMarginLoss as SoftMarginLoss
 from ._loss import TripletMarginLoss as TripletMarginLoss
 from ._loss import TripletMarginWithDistanceLoss as TripletMarginWithDistanceLoss
 from ._module import Module as Module
+from ._multihead_attention import MultiheadAttention as MultiheadAttention
 from ._norm import BatchNorm1d as BatchNorm1d
 from ._norm import BatchNorm2d as BatchNorm2d
 from ._norm import BatchNorm3d as BatchNorm3d
@@ -124,6 +126,14 @@ from ._pool import MaxPool3d as MaxPool3d
 from ._pool import MaxUnpool1d as MaxUnpool1d
 from ._pool import MaxUnpool2d as MaxUnpool2d
 from ._pool import MaxUnpool3d as MaxUnpool3d
+from ._recurrent import GRU as GRU
+from ._recurrent import LSTM as LSTM
+from ._recurrent import RNN as RNN
+from ._recurrent import RNNBase as RNNBase
+from ._recurrent_cells import GRUCell as GRUCell
+from ._recurrent_cells import LSTMCell as LSTMCell
+from ._recurrent_cells import RNNCell as RNNCell
+from ._recurrent_cells import RNNCellBase as RNNCellBase
 from ._resize import ChannelShuffle as ChannelShuffle
 from ._resize import Fold as Fold
 from ._resize import PixelShuffle as PixelShuffle
@@ -132,3 +142,8 @@ from ._resize import Unfold as Unfold
 from ._resize import Upsample as Upsample
 from ._resize import UpsamplingBilinear2d as UpsamplingBilinear2d
 from ._resize import UpsamplingNearest2d as UpsamplingNearest2d
+from ._transformer import Transformer as Transformer
+from ._transformer import TransformerDecoder as TransformerDecoder
+from ._transformer import TransformerDecoderLayer as TransformerDecoderLayer
+from ._transformer import TransformerEncoder as TransformerEncoder
+from ._transformer import TransformerEncoderLayer as TransformerEncoderLayer

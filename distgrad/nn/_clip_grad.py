@@ -39,8 +39,8 @@ def get_total_norm(
     total = _norm_of([t._data for t in listed], float(norm_type))
     if error_if_nonfinite and not math.isfinite(total):
         raise RuntimeError(
-            f"The total norm of order {norm_type} for gradients from `parameters` is non-finite, so it cannot be clipped. "
-            "To disable this error and scale the gradients by the non-finite norm anyway, set `error_if_nonfinite=False`"
+            f"The total norm of order {norm_type} for gradients from `parameters` is non-finite, so it cannot be "
+            "clipped. Look for the cause, or set `error_if_nonfinite=False` to scale by it anyway"
         )
     dtype = listed[0].dtype if listed else None
     return ops.tensor(total, dtype=dtype, device=listed[0].device if listed else None)

@@ -43,7 +43,7 @@ class _Conv(Module):
         self.out_channels = out_channels
         self.kernel_size = repeated(kernel_size, dims, "kernel_size")
         self.stride = repeated(stride, dims, "stride")
-        self.padding = padding if isinstance(padding, str) else repeated(padding, dims, "padding")
+        self.padding: Any = padding if isinstance(padding, str) else repeated(padding, dims, "padding")
         self.dilation = repeated(dilation, dims, "dilation")
         self.transposed = transposed
         self.output_padding = repeated(output_padding, dims, "output_padding")
@@ -91,7 +91,8 @@ def _check(in_channels: int, out_channels: int, stride: Any, padding: Any, group
         raise ValueError("groups must be a positive integer")
     if in_channels % groups or out_channels % groups:
         raise ValueError(
-            f"in_channels and out_channels must be divisible by groups, got {in_channels} and {out_channels} with {groups} groups"
+            f"in_channels and out_channels must be divisible by groups, got {in_channels} and "
+            f"{out_channels} with {groups} groups"
         )
     if isinstance(padding, str):
         if padding not in ("same", "valid"):
@@ -219,11 +220,11 @@ class _ConvTranspose(_Conv):
         result = []
         for i in range(dims):
             kernel = self.dilation[i] * (self.kernel_size[i] - 1) + 1
-            least = (spatial[i] - 1) * self.stride[i] - 2 * self.padding[i] + kernel  # type: ignore[operator]
+            least = (spatial[i] - 1) * self.stride[i] - 2 * self.padding[i] + kernel
             if len(wanted) != dims or not least <= wanted[i] < least + self.stride[i]:
                 raise ShapeError(
-                    f"output_size: requested {list(output_size)} from an input of spatial shape {list(spatial)}; dimension {i} "
-                    f"can be {least} to {least + self.stride[i] - 1}"
+                    f"output_size: requested {list(output_size)} from an input of spatial shape {list(spatial)}; "
+                    f"dimension {i} can be {least} to {least + self.stride[i] - 1}"
                 )
             result.append(wanted[i] - least)
         return tuple(result)

@@ -93,7 +93,7 @@ class Embedding(Module):
             raise AssertionError(f"Embeddings parameter is expected to be 2-dimensional, got {embeddings.ndim}")
         rows, columns = embeddings.shape
         return cls(
-            rows, columns, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, _weight=embeddings, _freeze=freeze
+            rows, columns, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, embeddings, _freeze=freeze
         )
 
     def extra_repr(self) -> str:
@@ -195,9 +195,8 @@ class EmbeddingBag(Module):
     ) -> Self:
         """A bag on a given table, by default frozen."""
         rows, columns = embeddings.shape
-        bag = cls(
-            rows, columns, max_norm, norm_type, scale_grad_by_freq, mode, sparse, embeddings, include_last_offset, padding_idx
-        )
+        options = (max_norm, norm_type, scale_grad_by_freq, mode, sparse)
+        bag = cls(rows, columns, *options, embeddings, include_last_offset, padding_idx)
         bag.weight.requires_grad_(not freeze)
         return bag
 

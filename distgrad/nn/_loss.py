@@ -394,7 +394,7 @@ class TripletMarginWithDistanceLoss(_Loss):
 
 
 class CTCLoss(_Loss):
-    """Connectionist temporal classification: the likelihood of a label sequence over all alignments (Graves et al., 2006).
+    """Connectionist temporal classification: the likelihood of labels over all alignments (Graves et al., 2006).
 
     Args:
         blank: the number of the blank label.

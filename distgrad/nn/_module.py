@@ -8,6 +8,7 @@ from .._parameter import Parameter
 from .._tensor import Tensor
 from ..autograd._node import HookHandle
 from ..backend import as_dtype
+from ._buffer import Buffer
 from ._hooks import Hook, ModuleHooks, add_hook, call_with_hooks
 from ._state_dict import IncompatibleKeys, collect, load, load_own, save_own
 
@@ -65,6 +66,9 @@ class Module:
         elif isinstance(value, Module):
             self._forget(name, keep="_modules")
             self.add_module(name, value)
+        elif isinstance(value, Buffer):
+            self._forget(name, keep="_buffers")
+            self.register_buffer(name, value, value.persistent)
         else:
             self._set_plain(name, value)
 
@@ -127,7 +131,8 @@ class Module:
         """
         self._check_name(name, "_buffers", "buffer")
         if tensor is not None and not isinstance(tensor, Tensor):
-            raise TypeError(f"cannot assign {type(tensor).__name__!r} object to buffer {name!r} (Tensor or None expected)")
+            given = type(tensor).__name__
+            raise TypeError(f"cannot assign {given!r} object to buffer {name!r} (Tensor or None expected)")
         self._buffers[name] = self.__dict__[name] = tensor
         if persistent:
             self._non_persistent.discard(name)
@@ -189,7 +194,9 @@ class Module:
         for _, child in self.named_children():
             yield child
 
-    def _named_members(self, kind: str, prefix: str, recurse: bool, remove_duplicate: bool) -> Iterator[tuple[str, Any]]:
+    def _named_members(
+        self, kind: str, prefix: str, recurse: bool, remove_duplicate: bool
+    ) -> Iterator[tuple[str, Any]]:
         seen: set[int] = set()
         pairs = self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate) if recurse else [(prefix, self)]
         for path, module in pairs:
@@ -296,9 +303,9 @@ class Module:
                 p.grad = p.grad.detach()
                 p.grad.zero_()
 
-    def _apply(self, fn: Callable[[Tensor], Tensor]) -> Self:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Passes the values of all parameters, gradients and buffers through `fn`; parameters stay the same objects."""
-        for child in self.children():
+        for child in self.children() if recurse else ():
             child._apply(fn)
         for p in self._parameters.values():
             if p is not None:
@@ -320,6 +327,10 @@ class Module:
         if kind is not None and not (kind.is_floating_point or kind.is_complex):
             raise TypeError(f"nn.Module.to only accepts floating point or complex dtypes, got {kind}")
         return self._apply(lambda t: t.to(device=where, dtype=kind if t.is_floating_point() else None))
+
+    def to_empty(self, *, device: Any, recurse: bool = True) -> Self:
+        """Gives parameters and buffers new memory on a device, whose values are not set."""
+        return self._apply(lambda t: ops.empty_like(t, device=device), recurse)
 
     def cpu(self) -> Self:
         """Moves parameters and buffers to host memory."""
@@ -428,11 +439,11 @@ class Module:
         return handle
 
     def register_full_backward_pre_hook(self, hook: Hook, prepend: bool = False) -> HookHandle:
-        """Calls ``hook(module, grad_output)`` when backward reaches the outputs; what it returns replaces grad_output."""
+        """Calls ``hook(module, grad_output)`` when backward reaches the outputs; its result replaces grad_output."""
         return add_hook(self._get_hooks().backward_pre, hook, prepend)
 
     def register_full_backward_hook(self, hook: Hook, prepend: bool = False) -> HookHandle:
-        """Calls ``hook(module, grad_input, grad_output)`` when backward has come through; a returned tuple replaces grad_input."""
+        """Calls ``hook(module, grad_input, grad_output)`` after backward; a returned tuple replaces grad_input."""
         return add_hook(self._get_hooks().backward, hook, prepend)
 
     def register_state_dict_pre_hook(self, hook: Hook) -> HookHandle:
@@ -440,13 +451,13 @@ class Module:
         return add_hook(self._get_hooks().state_dict_pre, hook)
 
     def register_state_dict_post_hook(self, hook: Hook) -> HookHandle:
-        """Calls ``hook(module, state_dict, prefix, local_metadata)`` after `state_dict` collected, to change it in place."""
+        """Calls ``hook(module, state_dict, prefix, local_metadata)`` at the end of `state_dict`."""
         return add_hook(self._get_hooks().state_dict_post, hook)
 
     _register_state_dict_hook = register_state_dict_post_hook
 
     def register_load_state_dict_pre_hook(self, hook: Hook) -> HookHandle:
-        """Calls ``hook(module, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)`` first."""
+        """Calls ``hook(module, *arguments)`` before loading, with the arguments of `_load_from_state_dict`."""
         return add_hook(self._get_hooks().load_pre, hook)
 
     def register_load_state_dict_post_hook(self, hook: Hook) -> HookHandle:

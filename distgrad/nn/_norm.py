@@ -30,6 +30,8 @@ class _RunningNorm(Module):
         track_running_stats: bool = True,
         device: Any = None,
         dtype: Any = None,
+        *,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.num_features = num_features
@@ -38,7 +40,8 @@ class _RunningNorm(Module):
         self.affine = affine
         self.track_running_stats = track_running_stats
         self.register_parameter("weight", new_parameter(num_features, device=device, dtype=dtype) if affine else None)
-        self.register_parameter("bias", new_parameter(num_features, device=device, dtype=dtype) if affine else None)
+        has_bias = affine and bias
+        self.register_parameter("bias", new_parameter(num_features, device=device, dtype=dtype) if has_bias else None)
         tracked = track_running_stats
         self.register_buffer("running_mean", ops.zeros(num_features, device=device, dtype=dtype) if tracked else None)
         self.register_buffer("running_var", ops.ones(num_features, device=device, dtype=dtype) if tracked else None)
@@ -84,7 +87,7 @@ class _RunningNorm(Module):
     def extra_repr(self) -> str:
         return (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"track_running_stats={self.track_running_stats}"
+            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
         )
 
 
@@ -130,6 +133,7 @@ class BatchNorm2d(_BatchNorm):
         eps: added to the variance.
         momentum: share of the new batch in the running statistics; None averages all batches alike.
         affine: whether weight and bias are learned.
+        bias: False leaves only the weight.
         track_running_stats: False normalises by the batch in evaluation too.
     """
 
@@ -164,8 +168,10 @@ class _InstanceNorm(_RunningNorm):
         track_running_stats: bool = False,
         device: Any = None,
         dtype: Any = None,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
 
     def _check_input_dim(self, input: Tensor) -> None:
         _need_dims(input, (self.dims + 1, self.dims + 2))
@@ -253,7 +259,10 @@ class LayerNorm(Module):
         return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
-        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+        return (
+            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, "
+            f"bias={self.bias is not None}"
+        )
 
 
 def _shape_of(normalized_shape: Any) -> tuple[int, ...]:
@@ -290,8 +299,8 @@ class RMSNorm(Module):
         if self.weight is not None:
             init.ones_(self.weight)
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.rms_norm(input, self.normalized_shape, self.weight, self.eps)
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.normalized_shape, self.weight, self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
@@ -316,6 +325,8 @@ class GroupNorm(Module):
         affine: bool = True,
         device: Any = None,
         dtype: Any = None,
+        *,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         if num_channels % num_groups:
@@ -325,7 +336,8 @@ class GroupNorm(Module):
         self.eps = eps
         self.affine = affine
         self.register_parameter("weight", new_parameter(num_channels, device=device, dtype=dtype) if affine else None)
-        self.register_parameter("bias", new_parameter(num_channels, device=device, dtype=dtype) if affine else None)
+        has_bias = affine and bias
+        self.register_parameter("bias", new_parameter(num_channels, device=device, dtype=dtype) if has_bias else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -339,7 +351,10 @@ class GroupNorm(Module):
         return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
-        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}"
+        return (
+            f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, "
+            f"bias={self.bias is not None}"
+        )
 
 
 class LocalResponseNorm(Module):

@@ -5,6 +5,7 @@ from typing import Any
 from .._tensor import Tensor
 from . import functional as F
 from ._module import Module
+from ._new import repeated
 
 
 class _MaxPool(Module):
@@ -72,11 +73,13 @@ class MaxPool3d(_MaxPool):
 class _MaxUnpool(Module):
     """What all inverses of max pooling have."""
 
+    dims: int
+
     def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
         super().__init__()
-        self.kernel_size = kernel_size
-        self.stride = kernel_size if stride is None else stride
-        self.padding = padding
+        self.kernel_size = repeated(kernel_size, self.dims, "kernel_size")
+        self.stride = repeated(kernel_size if stride is None else stride, self.dims, "stride")
+        self.padding = repeated(padding, self.dims, "padding")
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
@@ -85,6 +88,8 @@ class _MaxUnpool(Module):
 class MaxUnpool1d(_MaxUnpool):
     """Puts the maxima of `MaxPool1d` back to their places; the rest is 0."""
 
+    dims = 1
+
     def forward(self, input: Tensor, indices: Tensor, output_size: Any = None) -> Tensor:
         return F.max_unpool1d(input, indices, self.kernel_size, self.stride, self.padding, output_size)
 
@@ -92,12 +97,16 @@ class MaxUnpool1d(_MaxUnpool):
 class MaxUnpool2d(_MaxUnpool):
     """Puts the maxima of `MaxPool2d` back to their places; the rest is 0."""
 
+    dims = 2
+
     def forward(self, input: Tensor, indices: Tensor, output_size: Any = None) -> Tensor:
         return F.max_unpool2d(input, indices, self.kernel_size, self.stride, self.padding, output_size)
 
 
 class MaxUnpool3d(_MaxUnpool):
     """Puts the maxima of `MaxPool3d` back to their places; the rest is 0."""
+
+    dims = 3
 
     def forward(self, input: Tensor, indices: Tensor, output_size: Any = None) -> Tensor:
         return F.max_unpool3d(input, indices, self.kernel_size, self.stride, self.padding, output_size)

@@ -1,4 +1,4 @@
-"""torch.nn.utils: what one does to the parameters and gradients of modules. A page of names; nothing is defined here."""
+"""torch.nn.utils: what one does to parameters and gradients. A page of names; nothing is defined here."""
 
 from .._clip_grad import clip_grad_norm_ as clip_grad_norm_
 from .._clip_grad import clip_grad_value_ as clip_grad_value_
@@ -6,3 +6,4 @@ from .._clip_grad import clip_grads_with_norm_ as clip_grads_with_norm_
 from .._clip_grad import get_total_norm as get_total_norm
 from .._vectors import parameters_to_vector as parameters_to_vector
 from .._vectors import vector_to_parameters as vector_to_parameters
+from . import rnn as rnn
