@@ -19,11 +19,10 @@ Statistics = list[Any]
 class SyncBatchNormalize(Op):
     """Inputs: x (N, C, ...), weight (C,) or None, bias (C,) or None; ``params = (communicator, eps, statistics)``.
 
-    The sums are taken in float64, so that the result hardly depends on how the batch is spread. Forward appends mean (C,),
-    variance (C,) and the number of values of each channel to the list `statistics`, for the running statistics.
+    Forward appends mean (C,), biased variance (C,) and the number of values of a channel to the list `statistics`.
     """
 
-    saves = ((1,), (0,), ())
+    saves = ((0, 1), (0,), ())
 
     @staticmethod
     def forward(
@@ -35,24 +34,12 @@ class SyncBatchNormalize(Op):
         eps: float,
         statistics: Statistics,
     ) -> Array:
-        xp = ctx.xp
-        axes = (0, *range(2, x.ndim))
-        channels = x.shape[1]
-        sums = xp.empty(2 * channels + 1, dtype="float64")
-        sums[:channels] = x.sum(axis=axes, dtype="float64")
-        sums[channels:-1] = xp.square(x, dtype="float64").sum(axis=axes)
-        sums[-1] = x.size // channels if channels else 0
-        group.all_reduce(sums, ReduceOp.SUM)
-        count = float(sums[-1])
-        mean = sums[:channels] / count
-        variance = xp.maximum(sums[channels:-1] / count - mean * mean, 0)
-        shape = (1, channels) + (1,) * (x.ndim - 2)
-        scale = (1 / xp.sqrt(variance + eps)).astype(x.dtype).reshape(shape)
-        normalised = (x - mean.astype(x.dtype).reshape(shape)) * scale
-        statistics += [mean, variance, count]
-        ctx.aux = (count, normalised, scale)
-        y = normalised if weight is None else normalised * weight.reshape(shape)
-        return y.copy() if weight is None else y if bias is None else y + bias.reshape(shape)
+        mean, variance, count = _over_all_ranks(ctx, x, group)
+        statistics += (mean, variance, count)
+        kind = x.dtype if x.dtype.itemsize >= 4 else "float32"
+        mean, invstd = mean.astype(kind), (1 / ctx.xp.sqrt(variance + eps)).astype(kind)
+        ctx.aux = (mean, invstd, count)
+        return ctx.kernels.norm.batch_apply(x, mean, invstd, weight, bias)
 
     @staticmethod
     def backward(xp: Any, ctx: Node, g: Any, x: Any, weight: Any) -> Any:
@@ -63,21 +50,30 @@ class SyncBatchNormalize(Op):
     @staticmethod
     def backward_fast(xp: Any, ctx: Node, g: Array, x: Array, weight: Array | None) -> Any:
         group = ctx.params[0]
-        count, normalised, scale = ctx.aux
-        xp = ctx.xp
-        axes = (0, *range(2, g.ndim))
-        channels = g.shape[1]
-        shape = scale.shape
-        own = xp.empty(2 * channels, dtype="float64")
-        own[:channels] = g.sum(axis=axes, dtype="float64")
-        own[channels:] = (g * normalised).sum(axis=axes, dtype="float64")
-        total = own.copy()
-        group.all_reduce(total, ReduceOp.SUM)
-        total = (total / count).astype(g.dtype)
-        gx = g - total[:channels].reshape(shape) - normalised * total[channels:].reshape(shape)
-        gx *= scale if weight is None else scale * weight.reshape(shape)
-        gw, gb = own[channels:].astype(g.dtype), own[:channels].astype(g.dtype)
-        return gx, gw if ctx.needs[1] else None, gb if ctx.needs[2] else None
+        mean, invstd, count = ctx.aux
+        norm = ctx.kernels.norm
+        sum_g, sum_gx = norm.batch_sums(g, x, mean, invstd)
+        totals = ctx.xp.concatenate([sum_g, sum_gx]).astype("float64")
+        group.all_reduce(totals, ReduceOp.SUM)
+        mean_g, mean_gx = (totals / count).astype(mean.dtype).reshape(2, -1)
+        gx = norm.batch_grad_input(g, x, mean, invstd, weight, mean_g, mean_gx) if ctx.needs[0] else None
+        return gx, sum_gx.astype(g.dtype) if ctx.needs[1] else None, sum_g.astype(g.dtype) if ctx.needs[2] else None
+
+
+def _over_all_ranks(ctx: Node, x: Array, group: Communicator) -> tuple[Array, Array, float]:
+    """Mean and biased variance (C,) over the batches of all ranks, and the number of values of a channel; float64."""
+    xp, channels = ctx.xp, x.shape[1]
+    own = xp.zeros(2 * channels + 1, "float64")
+    if x.size:
+        own[:channels], own[channels:-1] = ctx.kernels.norm.batch_statistics(x)
+        own[-1] = x.size // channels
+    gathered = xp.empty(group.size * own.size, "float64")
+    group.all_gather(gathered, own)
+    of_ranks = gathered.reshape(group.size, own.size)
+    counts, means, variances = of_ranks[:, -1:], of_ranks[:, :channels], of_ranks[:, channels:-1]
+    count = float(counts.sum())
+    mean = (counts * means).sum(axis=0) / count
+    return mean, (counts * (variances + (means - mean) ** 2)).sum(axis=0) / count, count
 
 
 class SyncBatchNorm(_BatchNorm):
