@@ -4,16 +4,12 @@ Without this, mpi4py finalizes MPI at the exit of a rank that raised, and that w
 the job hangs for ever on both MPICH and Open MPI.
 """
 
-import array
 import atexit
 import ctypes
-import fcntl
-import json
 import os
 import signal
 import stat
 import sys
-import termios
 import threading
 import time
 import traceback
@@ -22,32 +18,21 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
 
 from .._environment import job, pmi_descriptor
 from ..errors import CommError, PeerLostError
+from ._last_words import Report, deliver
 
 # A rank whose error only says that a peer is gone lets that peer speak first, and is normally ended while it waits.
 HEAD_START = 0.3  # seconds
 STAGGER = 0.05  # seconds a rank: of errors that all ranks raise at once, one block is shown and not all of them
 
-READER_PATIENCE = 0.5  # seconds for mpirun to read a rank's last words
-READER_MARGIN = 0.01  # seconds for it to pass them on
+JOIN_PATIENCE = 0.5  # seconds for MPI_Init, when the other ranks may be waiting in it
 
 KEYBOARD_INTERRUPT_CODE = 128 + signal.SIGINT
 
 _LAUNCHER_FRAMES = (f"{os.sep}distgrad{os.sep}launch{os.sep}", "<frozen runpy>", f"{os.sep}runpy.py")
 _PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
-
-
-class Report(NamedTuple):
-    """The last words of one rank."""
-
-    rank: int
-    time: float  # seconds since the epoch
-    secondary: bool  # the error only says that another rank is gone
-    code: int  # exit status
-    text: str
 
 
 @dataclass
@@ -56,6 +41,7 @@ class _Hooks:
 
     owner: int = 0  # process id: a forked child inherits the hooks but must not end its parent's job
     report_directory: Path | None = None
+    join: Callable[[], None] | None = None
     on_leave: list[Callable[[], str | None]] = field(default_factory=list)
 
 
@@ -85,6 +71,14 @@ def on_leave(callback: Callable[[], str | None]) -> None:
     _hooks.on_leave.append(callback)
 
 
+def join_with(callback: Callable[[], None]) -> None:
+    """Call `callback` when this rank ends without ever having met the others: it lets them out of MPI_Init.
+
+    There they would wait for this rank for ever, or leave MPI's shared memory behind when they are ended.
+    """
+    _hooks.join = callback
+
+
 def fail(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Show an uncaught error with its rank and end the job; a `sys.excepthook`."""
     _fail(error, trace, where="")
@@ -106,14 +100,10 @@ def _fail(error: BaseException, trace: TracebackType | None, where: str) -> None
         time.sleep(HEAD_START)
     if isinstance(error, CommError):
         _take_turns()
-    interrupted = isinstance(error, KeyboardInterrupt)
-    code = KEYBOARD_INTERRUPT_CODE if interrupted else 1
-    text = (
-        "KeyboardInterrupt"
-        if interrupted
-        else "".join(traceback.format_exception(type(error), error, _from_script(trace)))
-    )
-    end_job(Report(job.rank, time.time(), secondary, code, where + text))
+    if isinstance(error, KeyboardInterrupt):  # all ranks get it; where each of them was is of no use
+        exit_with(KEYBOARD_INTERRUPT_CODE, "KeyboardInterrupt")
+    text = where + "".join(traceback.format_exception(type(error), error, _from_script(trace)))
+    _end_job(Report(job.rank, time.time(), secondary, 1, text))
 
 
 def _is_secondary(error: BaseException | None) -> bool:
@@ -134,7 +124,7 @@ def _from_script(trace: TracebackType | None) -> TracebackType | None:
 
 def exit_with(code: int, text: str) -> None:
     """End the job because this rank ends with a status other than 0; `text` says how. Does not return."""
-    end_job(Report(job.rank, time.time(), False, code, text))
+    _end_job(Report(job.rank, time.time(), False, code, text))
 
 
 def refuse(code: int, text: str) -> None:
@@ -154,61 +144,10 @@ def show_error(kind: type[BaseException], error: BaseException, trace: Traceback
     sys.__excepthook__(kind, error.with_traceback(trace), trace)
 
 
-def end_job(report: Report) -> None:
+def _end_job(report: Report) -> None:
     """Publish a rank's last words, then end all ranks with its status. Does not return."""
-    _flush()
-    if not _write_report(report):
-        _write_all(2, with_rank(report).encode())
-    _await_readers()
+    deliver(report, _hooks.report_directory)
     stop(report.code)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    """Write without sys.stderr, which the script may have replaced."""
-    with suppress(OSError):
-        while data:
-            data = data[os.write(descriptor, data) :]
-
-
-def _await_readers() -> None:
-    """Wait until mpirun has read what this rank wrote: MPICH drops what is still in the pipes when it aborts."""
-    deadline = time.monotonic() + READER_PATIENCE
-    while any(_unread(descriptor) for descriptor in (1, 2)) and time.monotonic() < deadline:
-        time.sleep(0.001)
-    time.sleep(READER_MARGIN)
-
-
-def _unread(descriptor: int) -> int:
-    """Bytes that were written to this pipe and not read yet; 0 where it is no pipe."""
-    with suppress(OSError):
-        if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
-            count = array.array("i", [0])
-            fcntl.ioctl(descriptor, termios.FIONREAD, count)
-            return count[0]
-    return 0
-
-
-def with_rank(report: Report) -> str:
-    """The report as it stands on a screen that several ranks write to: every line says which."""
-    return "".join(f"[rank {report.rank}] {line}\n" for line in report.text.rstrip().splitlines())
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # closed, or its reader is gone: what follows matters more
-            stream.flush()
-
-
-def _write_report(report: Report) -> bool:
-    if _hooks.report_directory is None:
-        return False
-    path = _hooks.report_directory / f"rank{report.rank}.json"
-    try:
-        path.with_suffix(".part").write_text(json.dumps(report))
-        path.with_suffix(".part").replace(path)  # a rank may be ended at any moment: whole reports only
-    except OSError:
-        return False
-    return True
 
 
 def stop(code: int) -> None:
@@ -216,12 +155,30 @@ def stop(code: int) -> None:
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)  # MPI_Abort's own message would push the traceback off the last lines
     os.dup2(silence, 2)
-    mpi = sys.modules.get("mpi4py.MPI")
-    if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized():
-        mpi.COMM_WORLD.Abort(code)
+    if not _in_mpi():
+        joining = threading.Thread(target=_try_to_join, daemon=True)
+        joining.start()
+        joining.join(JOIN_PATIENCE)
+    if _in_mpi():
+        sys.modules["mpi4py.MPI"].COMM_WORLD.Abort(code)
     elif _ask_hydra(code):
         time.sleep(2)  # its signal comes within milliseconds
     os._exit(code)
+
+
+def _try_to_join() -> None:
+    with suppress(Exception):  # the job ends in any case, and its reason is told already
+        _join()
+
+
+def _join() -> None:
+    if _hooks.join is not None and not _in_mpi():
+        _hooks.join()
+
+
+def _in_mpi() -> bool:
+    mpi = sys.modules.get("mpi4py.MPI")
+    return mpi is not None and bool(mpi.Is_initialized()) and not mpi.Is_finalized()
 
 
 def _ask_hydra(code: int) -> bool:
@@ -252,12 +209,21 @@ def _leave() -> None:
     """At exit: end the job if the script failed behind our hook, or if a peer waits for this rank."""
     if os.getpid() != _hooks.owner:
         return
-    if getattr(sys, "last_value", None) is not None:  # someone replaced sys.excepthook and has shown the error
-        stop(1)
-    for callback in _hooks.on_leave:
-        problem = callback()
+    if sys.excepthook is not fail and getattr(sys, "last_value", None) is not None:
+        stop(1)  # the script failed, and whoever replaced our hook has shown the error
+    try:
+        problem = _say_goodbye()
+    except Exception as error:  # Python would ignore it, and then wait in MPI_Finalize
+        fail(type(error), error, error.__traceback__)
+    else:
         if problem:
-            end_job(Report(job.rank, time.time(), False, 1, problem))
+            _end_job(Report(job.rank, time.time(), False, 1, problem))
+
+
+def _say_goodbye() -> str | None:
+    _join()
+    problems = [callback() for callback in _hooks.on_leave]
+    return next((problem for problem in problems if problem), None)
 
 
 def die_with_parent(signal_number: int = signal.SIGKILL) -> None:

@@ -12,8 +12,9 @@ A row in 64-bit words (one rank's words and its text lie in cache lines of their
      7  sequence number of the last call
   8- 9  process id, its start time
     10  state (see `State`)
-    11  sequence number to which the text belongs
- 12-63  text: length, then UTF-8: the call with its line in the user's program, or why the rank gave up
+    11  sequence number to which the first text belongs
+ 12-63  text: length, then UTF-8: the call with its line in the user's program
+64-127  text: length, then UTF-8: why the rank gave up
 """
 
 import os
@@ -30,9 +31,9 @@ from ._communicator import Options
 from ._process import Process, call_site
 from ._wait import SPINS, Patience
 
-ROW = 64  # words
-_STEP, _CALLS, _SEQUENCE, _PID, _STARTED, _STATE, _TEXT_OF, _TEXT = 0, 1, 7, 8, 9, 10, 11, 12
-_TEXT_BYTES = (ROW - _TEXT - 1) * 8
+ROW = 128  # words
+_STEP, _CALLS, _SEQUENCE, _PID, _STARTED, _STATE, _LINE_OF, _LINE, _REASON = 0, 1, 7, 8, 9, 10, 11, 12, 64
+_TEXT_BYTES = (_REASON - _LINE - 1) * 8
 _GRACE = 1.0  # seconds to wait for the peers' lines once the ranks are known to disagree
 
 # Every board of this process, so that a rank that ends can say so on all of them.
@@ -169,7 +170,8 @@ class Board:
         def look(waited: float) -> None:
             nonlocal warned
             if words[self._row + _STATE] != State.WAITING:
-                self._write_text(State.WAITING, f"{self._call} at {call_site()}")
+                self._write_line()
+                words[self._row + _STATE] = State.WAITING
             self._look_around(waited)
             if waited > self._options.stall_warn and not warned:
                 warned = True
@@ -208,7 +210,7 @@ class Board:
     def _fate(self, other: int) -> str:
         rank, state = other // ROW, self._words[other + _STATE]
         if state == State.FAILED:
-            return f"rank {rank} gave up: {self._read_text(other)}"
+            return f"rank {rank} gave up: {self._read(other, _REASON)}"
         last = f"after call #{self._words[other + _SEQUENCE]} of this group ({self._last_call(other)})"
         if state == State.FINISHED:
             return f"rank {rank} has left the group {last}: its program ended, or it destroyed the group"
@@ -226,9 +228,9 @@ class Board:
                 raise self._mismatch()
 
     def _mismatch(self) -> CollectiveMismatchError:
-        self._write_text(State.RUNNING, f"{self._call} at {call_site()}")
+        self._write_line()
         came = [row for row in range(0, self._size * ROW, ROW) if self._words[row] >= self._step]
-        self._await_texts(came)
+        self._await_lines(came)
         lines = [f"  rank {row // ROW}: {self._called(row)}" for row in came]
         absent = self._missing()
         if absent:
@@ -238,7 +240,7 @@ class Board:
             "this group:\n" + "\n".join(lines) + "\nmake every rank issue the same calls in the same order"
         )
 
-    def _await_texts(self, rows: Sequence[int]) -> None:
+    def _await_lines(self, rows: Sequence[int]) -> None:
         """Give the peers, which are about to find the same, a moment to write down their lines."""
         ready = [False]
 
@@ -246,12 +248,12 @@ class Board:
             ready[0] = waited > _GRACE
 
         patience = Patience(look, spins=0)
-        while not ready[0] and any(self._words[row + _TEXT_OF] < self._sequence for row in rows):
+        while not ready[0] and any(self._words[row + _LINE_OF] < self._sequence for row in rows):
             patience.pause()
 
     def _called(self, row: int) -> str:
-        if self._words[row + _TEXT_OF] == self._sequence:
-            return self._read_text(row)
+        if self._words[row + _LINE_OF] == self._sequence:
+            return self._read(row, _LINE)
         slot = row + self._slot()
         return str(Call.unpack(self._words[slot], self._words[slot + 1]))
 
@@ -260,7 +262,8 @@ class Board:
     def fail(self, reason: str) -> None:
         """Tell the peers that this rank takes part no more because of an error."""
         if self._words[self._row + _STATE] != State.FINISHED:
-            self._write_text(State.FAILED, reason)
+            self._write(_REASON, reason.partition("\n")[0])
+            self._words[self._row + _STATE] = State.FAILED
 
     def finish(self) -> None:
         """Tell the peers that this rank has ended as planned; a forked child, which is no rank, says nothing."""
@@ -279,18 +282,21 @@ class Board:
             "same calls"
         )
 
-    def _write_text(self, state: State, text: str) -> None:
-        data = text.encode()[:_TEXT_BYTES]
-        start = (self._row + _TEXT + 1) * 8
-        self._bytes[start : start + len(data)] = data
-        self._words[self._row + _TEXT] = len(data)
-        _fence()
-        self._words[self._row + _TEXT_OF] = self._sequence
-        self._words[self._row + _STATE] = state
+    def _write_line(self) -> None:
+        """Say where in the user's program this rank is."""
+        self._write(_LINE, f"{self._call} at {call_site()}")
+        self._words[self._row + _LINE_OF] = self._sequence
 
-    def _read_text(self, row: int) -> str:
-        start = (row + _TEXT + 1) * 8
-        length = min(self._words[row + _TEXT], _TEXT_BYTES)
+    def _write(self, place: int, text: str) -> None:
+        data = text.encode()[:_TEXT_BYTES]
+        start = (self._row + place + 1) * 8
+        self._bytes[start : start + len(data)] = data
+        self._words[self._row + place] = len(data)
+        _fence()
+
+    def _read(self, row: int, place: int) -> str:
+        start = (row + place + 1) * 8
+        length = min(self._words[row + place], _TEXT_BYTES)
         return bytes(self._bytes[start : start + length]).decode(errors="replace")
 
     # ---- the table ---------------------------------------------------------------------------------------------
@@ -307,11 +313,11 @@ class Board:
         words = self._words
         state, sequence = words[row + _STATE], words[row + _SEQUENCE]
         if state == State.FAILED:
-            return f"gave up: {self._read_text(row)}"
+            return f"gave up: {self._read(row, _REASON)}"
         if state == State.FINISHED:
             return f"has left after call #{sequence}"
         if state == State.WAITING:
-            return f"waits in call #{sequence}, {self._read_text(row)}"
+            return f"waits in call #{sequence}, {self._read(row, _LINE)}"
         if row == self._row:
             return f"is in call #{sequence}, {self._call} at {call_site()}"
         process = self._process(row)

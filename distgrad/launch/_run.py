@@ -1,5 +1,6 @@
 """Runs the user's script in this process, as `python script.py` would, with the job's rules around it."""
 
+import faulthandler
 import importlib.util
 import io
 import runpy
@@ -32,6 +33,7 @@ def run(request: Request) -> int:
         return 0
     if request.report_dir is not None:
         _abort.report_to(Path(request.report_dir))
+    faulthandler.enable()  # a crash in native code shows its Python lines
     _prepare_output(request.tag_output)
     _meet()
     _run_as_rank(request)

@@ -1,6 +1,5 @@
 """`-n`: starts the job through the right mpirun, waits for it, and shows the first failure last."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -9,7 +8,8 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from ..comm._abort import KEYBOARD_INTERRUPT_CODE, Report, die_with_parent, with_rank
+from ..comm._abort import KEYBOARD_INTERRUPT_CODE, die_with_parent
+from ..comm._last_words import Report, read_reports, with_rank
 from ._mpirun import mpirun_command
 from ._request import Request
 
@@ -84,12 +84,6 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         except subprocess.TimeoutExpired:
             signal_next()
     process.wait()
-
-
-def read_reports(directory: Path) -> list[Report]:
-    """The last words of the ranks that failed: the error that began it first, then by time."""
-    reports = [Report(*json.loads(path.read_text())) for path in directory.glob("rank*.json")]
-    return sorted(reports, key=lambda report: (report.secondary, report.time))
 
 
 def _conclude(code: int, reports: list[Report]) -> int:

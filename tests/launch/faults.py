@@ -12,6 +12,7 @@ import time
 import numpy as np
 
 import distgrad.comm as dist
+from distgrad._environment import job
 
 
 def forward() -> None:
@@ -66,9 +67,16 @@ FAULTS = {
 }
 
 
+EARLY = {"early_raise": forward, "early_exit0": lambda: sys.exit(0), "early_exit3": lambda: sys.exit(3)}
+
+
 def main() -> None:
-    rank = dist.get_default().rank
     fault = sys.argv[1]
+    if fault in EARLY and job.rank == 2:
+        time.sleep(0.5)  # by now the others wait in MPI_Init
+        print(f"FAULT {time.time()}", flush=True)
+        EARLY[fault]()
+    rank = dist.get_default().rank
     dist.barrier()
     print(f"rank {rank} is up", flush=True)
     dist.barrier()

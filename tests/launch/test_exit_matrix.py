@@ -44,12 +44,15 @@ LAUNCHED = {
     "leave_then_raise": Expected(1, r"^\[rank 2\] ValueError: planted after leaving$"),
     "mismatch": Expected(1, r"make every rank issue the same calls in the same order$"),
     "everyone": Expected(1, r"ValueError: planted on every rank$"),
+    "early_raise": Expected(1, r"^\[rank 2\] ValueError: planted in forward$"),
+    "early_exit0": Expected(1, r"rank 2.*(ended|left)"),
 }
 
 # Without the launcher around the script, sys.exit(3) looks like the end of the program: the peers find out.
 IMPORTED = {
-    **{name: LAUNCHED[name] for name in ("forward", "thread", "exit0")},
+    **{name: LAUNCHED[name] for name in ("forward", "thread", "exit0", "early_raise", "early_exit0")},
     "exit3": Expected(None, r"rank 2.*(ended|left)"),
+    "early_exit3": Expected(None, r"rank 2.*(ended|left)"),
     "replaced_hook": Expected(1, r""),
 }
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from distgrad.comm._abort import Report
-from distgrad.launch._spawn import _conclude, read_reports
+from distgrad.comm._last_words import Report, read_reports
+from distgrad.launch._spawn import _conclude
 
 
 def report(rank: int, time: float, text: str, *, secondary: bool = False, code: int = 1) -> Report:
