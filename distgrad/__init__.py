@@ -14,6 +14,7 @@ import sys as _sys
 from types import ModuleType as _ModuleType
 
 from . import autograd as autograd
+from . import checkpoint as checkpoint
 from . import comm as comm
 from . import cuda as cuda
 from . import data as _data
@@ -32,6 +33,7 @@ from ._version import __version__ as __version__
 from .autograd import enable_grad as enable_grad
 from .autograd import inference_mode as inference_mode
 from .autograd import is_grad_enabled as is_grad_enabled
+from .autograd import is_inference_mode_enabled as is_inference_mode_enabled
 from .autograd import no_grad as no_grad
 from .autograd import set_grad_enabled as set_grad_enabled
 from .backend import bfloat16 as bfloat16
@@ -65,6 +67,8 @@ from .backend import uint16 as uint16
 from .backend import uint32 as uint32
 from .backend import uint64 as uint64
 from .comm import _abort as _abort
+from .checkpoint import load as load
+from .checkpoint import save as save
 from .ops import Generator as Generator
 from .ops import abs as abs
 from .ops import add as add

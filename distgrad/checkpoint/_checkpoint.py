@@ -37,6 +37,7 @@ from ._tree import Encoder, NotPlain, decode
 
 Path = str | os.PathLike[str]
 VERSION = 1
+CHUNK = 1 << 24  # bytes read at once
 
 
 # ---- saving ----
@@ -238,7 +239,7 @@ def _load(file: BinaryIO, name: str, map_location: MapLocation, weights_only: bo
         return load_torch(file, name, map_location, weights_only)
     if not looks_like(beginning):
         raise CheckpointError(
-            f"{name} is no checkpoint, or its beginning is damaged: expected a file by save(), torch.save or safetensors"
+            f"{name} is no checkpoint, or its beginning is damaged: expected one of save(), torch.save or safetensors"
         )
     header = read_header(file, size, name)
     if mapped is not None:
@@ -254,10 +255,11 @@ def _load(file: BinaryIO, name: str, map_location: MapLocation, weights_only: bo
 
 def _read_block(file: BinaryIO, size: int, name: str) -> Array:
     block = np.empty(size, np.uint8)
-    data = file.read(size)
-    if len(data) != size:
-        raise CheckpointError(f"{name} is truncated: expected {size} bytes more, got {len(data)}")
-    block[:] = np.frombuffer(data, np.uint8)
+    for start in range(0, size, CHUNK):
+        data = file.read(min(CHUNK, size - start))
+        if len(data) != min(CHUNK, size - start):
+            raise CheckpointError(f"{name} is truncated: expected {size - start} bytes more, got {len(data)}")
+        block[start : start + len(data)] = np.frombuffer(data, np.uint8)
     return block
 
 

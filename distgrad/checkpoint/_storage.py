@@ -33,9 +33,9 @@ class Storage(NamedTuple):
 
     Attributes:
         data: flat, uint8.
-        dtype: of the elements where all arrays in it are the same one; None for bytes seen in several ways.
+        dtype: of an array that covers all of it in order; None if there is none.
         shape: of that array.
-        owner: the number of the first array in it.
+        owner: the number of that array, or of the first.
     """
 
     data: HostArray
@@ -91,14 +91,12 @@ def _close(
     for i in group:
         a = arrays[i]
         placed[i] = Placed(number, int(a.__array_interface__["data"][0]) - start, a.strides)
-    same = all(_view(arrays[i]) == _view(first) for i in group) and first.flags.c_contiguous
-    dtype = OF_NUMPY[first.dtype].name if same else None
-    shape = first.shape if same else (stop - start,)
-    storages.append(Storage(_memory(start, stop - start, [arrays[i] for i in group]), dtype, shape, min(group)))
-
-
-def _view(a: HostArray) -> tuple[Any, ...]:
-    return a.dtype, a.shape, a.strides, a.__array_interface__["data"][0]
+    data = _memory(start, stop - start, [arrays[i] for i in group])
+    for i in sorted(group):
+        if bounds[i] == (start, stop) and arrays[i].flags.c_contiguous:
+            storages.append(Storage(data, OF_NUMPY[arrays[i].dtype].name, arrays[i].shape, i))
+            return
+    storages.append(Storage(data, None, data.shape, min(group)))
 
 
 def _bytes(a: HostArray) -> HostArray:

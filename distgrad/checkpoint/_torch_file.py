@@ -145,7 +145,8 @@ class _Unpickler(pickle._Unpickler):
         if module == "torch" and name in DTYPES:
             return as_dtype(name)
         if self.rules.weights_only or module.partition(".")[0] == "torch":
-            hint = "pass weights_only=False if you trust it" if self.rules.weights_only else "save its state_dict()"
+            ours = module.partition(".")[0] != "torch"
+            hint = "pass weights_only=False if you trust it" if ours else "save a state_dict() with torch instead"
             raise CheckpointError(f"{self.rules.name} holds {module}.{name}, which is not loaded; {hint}")
         return super().find_class(module, name)
 
@@ -203,7 +204,7 @@ def _load_legacy(file: BinaryIO, rules: _Rules) -> Any:
             data = np.zeros(elements * dtype_of(dtype, rules.name).itemsize, np.uint8)
             storages[key] = _Storage(data, dtype, _kind_of(where))
         if rest and rest[0] is not None:
-            raise CheckpointError(f"{rules.name} holds views of storages in torch's oldest form; save it anew with torch")
+            raise CheckpointError(f"{rules.name} holds views of storages in torch's oldest form; save it anew")
         return storages[key]
 
     def unpickle() -> Any:
