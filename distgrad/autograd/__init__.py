@@ -1,5 +1,9 @@
 """Automatic differentiation: a dynamic graph of operations, and the backward pass through it."""
 
+from ._anomaly import detect_anomaly as detect_anomaly
+from ._anomaly import is_anomaly_check_nan_enabled as is_anomaly_check_nan_enabled
+from ._anomaly import is_anomaly_enabled as is_anomaly_enabled
+from ._anomaly import set_detect_anomaly as set_detect_anomaly
 from ._engine import backward as backward
 from ._engine import grad as grad
 from ._function import Function as Function
@@ -11,5 +15,6 @@ from ._gradcheck import gradgradcheck as gradgradcheck
 from ._mode import enable_grad as enable_grad
 from ._mode import inference_mode as inference_mode
 from ._mode import is_grad_enabled as is_grad_enabled
+from ._mode import is_inference_mode_enabled as is_inference_mode_enabled
 from ._mode import no_grad as no_grad
 from ._mode import set_grad_enabled as set_grad_enabled

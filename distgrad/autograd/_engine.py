@@ -14,7 +14,7 @@ from .._typing import Shape
 from ..backend import Namespace, as_array, backend_of
 from ..errors import AutogradError, ShapeError
 from ._base import TensorBase, producer, target_of, wrap
-from ._mode import enable_grad, mode, no_grad
+from ._mode import anomaly, enable_grad, mode, no_grad
 from ._node import LEAF, NODE, OUTPUT, Node
 
 
@@ -119,7 +119,7 @@ class _Pass:
             if self.counts[root] == 0:
                 self.release(root)
         ready, buffers, counts, owned = self.ready, self.buffers, self.counts, self.owned
-        plain = self.captured is None and not self.graph
+        plain = self.captured is None and not self.graph and not anomaly.check_nan
         while ready:
             node = heappop(ready)[1]
             g = buffers.pop(node, None)
@@ -198,8 +198,7 @@ class _Pass:
             return
         accumulate_grad(leaf, g, owned=leaf in self.owned, graph=self.graph)
         if extra is not None and extra.post_accumulate:
-            for hook in tuple(extra.post_accumulate.values()):
-                hook(leaf)
+            _announce(leaf)
 
     def call_hooks(self, hooks: Any, g: Any) -> Any:
         for hook in tuple(hooks):
@@ -208,6 +207,11 @@ class _Pass:
             if returned is not None:
                 if not isinstance(returned, TensorBase):
                     raise AutogradError(f"a gradient hook must return None or a Tensor, got {type(returned).__name__}")
+                if returned._data.shape != seen._data.shape:
+                    raise ShapeError(
+                        f"a gradient hook must keep the gradient's shape {list(seen._data.shape)}, got "
+                        f"{list(returned._data.shape)}"
+                    )
                 g = returned if self.graph else returned._data
         return g
 
@@ -220,6 +224,8 @@ class _Pass:
             self.capture(node, g)
         try:
             grads = self.graph_step(node, g) if self.graph else self.raw_step(node, g)
+            if anomaly.check_nan:
+                _check_nan(node, grads)
         except Exception as error:
             if extra is not None and extra.traceback is not None:
                 error.add_note(f"{node.name()} was recorded by this forward call:\n{extra.traceback}")
@@ -256,10 +262,8 @@ class _Pass:
 
     def graph_step(self, node: Node, g: Any) -> Any:
         """As `raw_step` on Tensors, recording the gradient computation itself."""
-        if node.saved is None:
-            self.raw_step(node, g)  # raises
-        if node.__class__ is not Node:
-            return self.function_step(node, g)
+        if node.saved is None or node.__class__ is not Node:
+            return self.raw_step(node, g)  # which raises, or has a Function's own way
         versions = sum(cell[0] for cell in node.cells)
         if versions != node.versions:
             raise _modified(node, versions)
@@ -280,7 +284,10 @@ class _Pass:
             grads = node.op.call(node, tensors)
         if not self.retain:
             node.saved = None
-        return grads if self.graph else tuple(None if r is None else r._data for r in grads)
+            node.op.forget(node)
+        if self.graph:
+            return tuple(_sum_tensor_to(r, shape) for r, shape in zip(grads, node.shapes, strict=True))
+        return tuple(None if r is None else _sum_to(r._data, s) for r, s in zip(grads, node.shapes, strict=True))
 
     def before(self, node: Node, extra: Any, g: Any) -> Any:
         """Hooks on the outputs, retained gradients, prehooks."""
@@ -322,10 +329,18 @@ class _Pass:
                 self.captured[node, index] = value
 
 
+def _announce(leaf: Any) -> None:
+    """Calls the hooks of a leaf whose ``.grad`` is complete."""
+    if leaf._extra is not None:
+        for hook in tuple(leaf._extra.post_accumulate.values()):
+            hook(leaf)
+
+
 def accumulate_grad(leaf: Any, g: Any, *, owned: bool, graph: bool) -> None:
     """Adds `g` to ``leaf.grad``, in the arena's memory where the leaf has a slot."""
     if graph:
-        leaf._grad = g if leaf._grad is None else leaf._grad + g
+        # A tensor of its own: `g` may be the gradient of other leaves, too.
+        leaf._grad = g * 1 if leaf._grad is None else leaf._grad + g
         return
     if leaf._grad is not None:
         before = leaf._grad
@@ -365,6 +380,17 @@ def _sum_tensor_to(g: Any, shape: Shape | None) -> Any:
     if axes:
         g = _graph_namespace.sum(g, axis=axes, keepdims=True)
     return _graph_namespace.reshape(g, shape)
+
+
+def _check_nan(node: Node, grads: Any) -> None:
+    for index, g in enumerate(grads):
+        if g is None:
+            continue
+        data = g._data if isinstance(g, TensorBase) else as_array(g)
+        if data.dtype.kind in "fcV" and bool((data != data).any()):
+            raise AutogradError(
+                f"Function '{node.name()}' returned nan values in its {index}th output, the gradient of its input"
+            )
 
 
 def _saved_tensors(node: Node) -> list[Any]:
@@ -468,9 +494,12 @@ def backward(
         _execute(outputs, grads, _Pass(keep, create_graph, None))
         return
     wanted = _listed(inputs)
+    if not wanted:
+        raise AutogradError("backward: expected at least one tensor in inputs, got none; leave it None for all leaves")
     for tensor, g in zip(wanted, _captured(outputs, grads, wanted, keep, create_graph), strict=True):
         if g is not None:
             accumulate_grad(tensor, g, owned=False, graph=create_graph)
+            _announce(tensor)
 
 
 def grad(

@@ -1,14 +1,15 @@
 """`autograd.Function`: operations of the user's own, under torch's contract."""
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
-from ..backend import backend_of
+from ..backend import CPU, backend_of
 from ..errors import AutogradError
 from ._base import TensorBase, target_of, wrap
-from ._mode import mode, no_grad
+from ._inplace import check_writable, wrote
+from ._mode import intercepts, mode, no_grad
 from ._node import Node, OutputOf
-from ._op import raw
 
 
 class FunctionCtx(Node):
@@ -78,6 +79,14 @@ class FunctionCtx(Node):
         self.materialize = value
 
 
+def _missing_forward(*args: Any) -> Any:
+    raise NotImplementedError("Function.forward: expected a static method forward(ctx, ...) in the subclass")
+
+
+def _missing_backward(*args: Any) -> Any:
+    raise NotImplementedError("Function.backward: expected a static method backward(ctx, ...) in the subclass")
+
+
 class Function:
     """An operation whose forward and backward the user writes, both on Tensors.
 
@@ -94,8 +103,10 @@ class Function:
         >>> y = Square.apply(x)
     """
 
-    forward: Callable[..., Any]
-    backward: Callable[..., Any]
+    is_checked: ClassVar[Any] = None  # the class whose methods were found to be static
+
+    forward: ClassVar[Callable[..., Any]] = staticmethod(_missing_forward)
+    backward: ClassVar[Callable[..., Any]] = staticmethod(_missing_backward)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -105,10 +116,10 @@ class Function:
     @classmethod
     def apply(cls, *args: Any) -> Any:
         """Runs forward and records it."""
+        if cls.is_checked is not cls:
+            _check_static(cls)
         tensors = [a for a in args if isinstance(a, TensorBase)]
-        if not tensors:
-            raise AutogradError(f"{cls.__name__}.apply: expected at least one Tensor among the arguments, got none")
-        ctx = FunctionCtx(cls, backend_of(tensors[0]._data))
+        ctx = FunctionCtx(cls, backend_of(tensors[0]._data) if tensors else CPU)
         edges = tuple(target_of(a) if isinstance(a, TensorBase) else None for a in args)
         recording = mode.grad and any(e is not None for e in edges)
         ctx.needs = tuple(e is not None for e in edges)
@@ -118,7 +129,11 @@ class Function:
             else:
                 output = cls.forward(*args)
                 cls.setup_context(ctx, args, output)
-        return _finish(ctx, args, output, edges) if recording else output
+        result = _finish(ctx, args, output, edges) if recording else output
+        if intercepts.active:
+            for observer in mode.observers:
+                observer(cls, ctx, args, result)
+        return result
 
     @classmethod
     def call(cls, ctx: FunctionCtx, grads: list[Any]) -> tuple[Any, ...]:
@@ -138,11 +153,32 @@ class Function:
                 f"{len(result)}"
             )
         for r, shape in zip(result, ctx.shapes, strict=True):
-            if r is not None and shape is not None and raw(r).shape != shape:
+            if r is not None and not isinstance(r, TensorBase):
+                raise AutogradError(f"{cls.__name__}.backward: expected Tensors or None, got {type(r).__name__}")
+            if r is not None and shape is not None and not _fits(shape, r._data.shape):
                 raise AutogradError(
-                    f"{cls.__name__}.backward: expected a gradient of shape {list(shape)}, got {list(raw(r).shape)}"
+                    f"{cls.__name__}.backward: expected a gradient of shape {list(shape)}, got {list(r._data.shape)}"
                 )
         return result
+
+    @staticmethod
+    def forget(ctx: FunctionCtx) -> None:
+        """The engine's side: gives up what was saved."""
+        ctx.saved_list = ()
+
+
+def _check_static(cls: Any) -> None:
+    for name in ("forward", "backward", "setup_context"):
+        owner = next((c for c in cls.__mro__ if name in c.__dict__), None)
+        if owner is not None and not isinstance(owner.__dict__[name], staticmethod):
+            raise AutogradError(f"{cls.__name__}.{name}: expected a static method; write @staticmethod above it")
+    cls.is_checked = cls
+
+
+def _fits(shape: tuple[int, ...], wide: tuple[int, ...]) -> bool:
+    """Whether a gradient of shape `wide` can be summed to `shape`, from which it was broadcast."""
+    lead = len(wide) - len(shape)
+    return lead >= 0 and all(n in (1, m) for n, m in zip(shape, wide[lead:], strict=True))
 
 
 class _Like:
@@ -167,15 +203,18 @@ def _finish(ctx: FunctionCtx, args: tuple[Any, ...], output: Any, edges: tuple[A
             results.append(o)
             ctx.likes.append(None)
             continue
-        is_input = any(o is a for a in args)
-        is_dirty = any(o is d for d in ctx.dirty)
-        if is_input and not is_dirty:
-            o = _alias(o)
+        constant = any(o is c for c in ctx.constant) or o._data.dtype.kind in "biu"
+        target = None if constant else ctx if len(outputs) == 1 else OutputOf(ctx, index, len(outputs))
+        if any(o is d for d in ctx.dirty):
+            check_writable(o)
+            wrote(o, target)
+        else:
+            if o._base is not None or any(o is a for a in args):
+                o = _alias(
+                    o
+                )  # the output is no view to autograd: this function's backward says where its gradient flows
+            o._target = target
         ctx.likes.append(_Like(o))
-        if not any(outputs[index] is c for c in ctx.constant):
-            o._target = ctx if len(outputs) == 1 else OutputOf(ctx, index, len(outputs))
-        if is_dirty:
-            o._cell[0] += 1
         results.append(o)
     cells = tuple(t._cell for t in ctx.saved_list if t is not None)
     ctx.link(ctx.needs, ctx.shapes, edges, (), cells)
@@ -203,6 +242,7 @@ def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
     """Decorates a `Function.backward` that does not support second derivatives: under create_graph its results raise
     when used."""
 
+    @functools.wraps(backward)
     def wrapped(ctx: Any, *grads: Any) -> Any:
         with no_grad():
             results = backward(ctx, *grads)

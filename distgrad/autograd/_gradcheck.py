@@ -50,7 +50,7 @@ def gradcheck(
         check_grad_dtypes: also check that each gradient has the dtype of its input.
         check_backward_ad: False checks nothing.
         fast_mode: compare one random projection of the Jacobian instead of all of it.
-        check_batched_grad, check_batched_forward_grad, check_forward_ad, masked: as in torch; only their defaults are supported.
+        check_batched_grad, check_batched_forward_grad, check_forward_ad, masked: as in torch; only the defaults work.
 
     Returns:
         Whether all agree.
@@ -185,7 +185,9 @@ class _Check:
                 "gradcheck: expected at least one input tensor that requires grad, and none of the inputs does"
             )
         for i, t in self.wanted:
-            if t._data.size and any(n > 1 and step == 0 for n, step in zip(t._data.shape, t._data.strides, strict=True)):
+            if t._data.size and any(
+                n > 1 and step == 0 for n, step in zip(t._data.shape, t._data.strides, strict=True)
+            ):
                 raise AutogradError(
                     f"gradcheck: input {i} is expanded: one element stands for several; pass .contiguous() of it"
                 )
@@ -257,7 +259,8 @@ class _Check:
         for i, value in first.items():
             if value.size and np.abs(value - second[i]).max() > self.nondet:
                 raise GradcheckError(
-                    f"backward is not repeatable: two passes gave different gradients of input {i} (nondet_tol {self.nondet})"
+                    f"backward is not repeatable: two passes gave different gradients of input {i} (nondet_tol "
+                    f"{self.nondet})"
                 )
 
     def numeric(self, k: int) -> dict[int, Any]:
@@ -294,7 +297,8 @@ class _Check:
     def compare(self, analytic: Any, numeric: Any, i: int, k: int) -> None:
         if not np.allclose(analytic, numeric, rtol=self.rtol, atol=self.atol, equal_nan=True):
             raise GradcheckError(
-                f"Jacobian mismatch for output {k} with respect to input {i}\nnumerical:\n{numeric}\nanalytical:\n{analytic}\n"
+                f"Jacobian mismatch for output {k} with respect to input {i}\nnumerical:\n{numeric}\n"
+                f"analytical:\n{analytic}\n"
                 f"(rows: elements of the input; columns: elements of the output)"
             )
 

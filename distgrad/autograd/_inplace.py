@@ -5,6 +5,7 @@ which is the old b with v put in its place. All other views of b take their valu
 notice by the history count in the shared cell.
 """
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,9 @@ import numpy as np
 from .._typing import Array
 from ..backend import OF_NUMPY, backend_of
 from ..errors import AutogradError, DTypeError, ShapeError
-from ._base import LEAF_MARK, TensorBase, register_view_sync, target_of
+from ._base import LEAF_MARK, TensorBase, producer, register_view_sync, target_of
 from ._mode import mode
-from ._node import Node
+from ._node import LEAF, Node
 from ._op import Op
 
 
@@ -82,13 +83,26 @@ def _sync_view(view: TensorBase) -> None:
     view._get_extra().seen = view._cell[1]
     target = target_of(base)
     if target is None:
+        _retarget(view, None)
         return
     node = Node(_Region, backend_of(view._data), (_region(base._data, view._data), base._data.shape))
     node.link((True,), (base._data.shape,), (target,), (), ())
-    view._target = node
+    _retarget(view, node)
 
 
 register_view_sync(_sync_view)
+
+
+def _retarget(t: TensorBase, target: Any) -> None:
+    """Gives `t` another place in the graph; a gradient that it retains is from now on that of its new values."""
+    extra = t._extra
+    if extra is not None and extra.retains_grad and t._target is not None:
+        before, _ = producer(t._target)
+        before.get_extra().retained = [entry for entry in before.get_extra().retained if entry[1]() is not t]
+        if target is not None:
+            node, index = producer(target)
+            node.get_extra().retained.append((index, weakref.ref(t)))
+    t._target = target
 
 
 def check_writable(t: TensorBase) -> None:
@@ -101,7 +115,14 @@ def check_writable(t: TensorBase) -> None:
             "a leaf Variable that requires grad is being used in an in-place operation; do it under no_grad(), on "
             ".data, or out of place"
         )
-    if t._base is not None and t._base._target is LEAF_MARK:
+    if t._base is None:
+        return
+    if target_of(t) is None and target_of(t._base) is not None:
+        raise AutogradError(
+            "a view was created in no_grad mode and is being modified in place with grad mode enabled, which leaves "
+            "open what its gradient is; make the view inside the same mode, or clone() it first"
+        )
+    if t._base._target is LEAF_MARK:
         raise AutogradError(
             "a view of a leaf Variable that requires grad is being used in an in-place operation; do it under "
             "no_grad(), or clone() first"
@@ -118,19 +139,47 @@ def wrote(t: TensorBase, target: Any) -> None:
         return
     cell[1] += 1
     if base is None:
-        t._target = target
+        _retarget(t, target)
         return
     node = Node(_PutRegion, backend_of(t._data), (_region(base._data, t._data), base._data.shape))
     edges = (target_of(base), target)
     needs = (edges[0] is not None, edges[1] is not None)
     if any(needs):
         node.link(needs, (base._data.shape, t._data.shape), edges, (), ())
-        base._target = node
+        _retarget(base, node)
     _sync_view(t)
 
 
-def replace_values(t: TensorBase, result: TensorBase, name: str) -> Any:
+def _keep_originals(target: Any, t: TensorBase, since: int | None) -> None:
+    """Gives the nodes of an in-place operation on `t` copies of what they saved of the memory that it overwrites.
+
+    Args:
+        target: the end of the operation's graph.
+        t: the tensor, not yet overwritten.
+        since: its nodes are younger than this; None looks only at the last.
+    """
+    data, copy = t._data, None
+    stack = [producer(target)[0]]
+    while stack:
+        node = stack.pop()
+        if node.saved is not None and any(array is data for array in node.saved):
+            copy = data.copy() if copy is None else copy
+            node.saved = tuple(copy if array is data else array for array in node.saved)
+            node.cells = tuple(cell for cell in node.cells if cell is not t._cell)
+            node.versions = sum(cell[0] for cell in node.cells)
+        if since is not None:
+            nodes = [producer(edge)[0] for edge in node.edges if edge is not None and edge.kind != LEAF]
+            stack += [n for n in nodes if n.sequence > since]
+
+
+def replace_values(t: TensorBase, result: TensorBase, name: str, since: int | None = None) -> Any:
     """Makes `t` hold the values and the history of `result`: the common end of the in-place operations.
+
+    Args:
+        t: the tensor that is written to.
+        result: the operation's result out of place.
+        name: the operation's name, for errors.
+        since: a sequence number drawn before the operation ran, if it may consist of several nodes.
 
     Raises:
         ShapeError: the result does not have t's shape.
@@ -153,6 +202,8 @@ def replace_values(t: TensorBase, result: TensorBase, name: str) -> Any:
             f"{name}: this tensor is expanded or read-only memory, where one element stands for several; clone() it "
             "first"
         )
+    if target is not None and target is not result:
+        _keep_originals(target, t, since)
     data[...] = value
     wrote(t, None if target is result else target)
     return t

@@ -1,6 +1,7 @@
 """Whether operations are recorded, for each thread, and the interceptors that see every operation while they are on."""
 
 import functools
+import inspect
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -34,7 +35,7 @@ intercepts = Intercepts()
 
 
 def add_observer(observer: Callable[..., None]) -> None:
-    """From now on `observer(op, inputs, params, outputs)` sees each operation of this thread."""
+    """From now on `observer(op, node, inputs, outputs)` sees each operation of this thread after it ran."""
     mode.observers = (*mode.observers, observer)
     intercepts.active += 1
 
@@ -81,10 +82,36 @@ class _GradMode:
         return _GradMode(self._enabled)
 
     def __call__(self, function: F) -> F:
+        if inspect.isgeneratorfunction(function):
+            return self._wrap_generator(function)
+
         @functools.wraps(function)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             with self._fresh():
                 return function(*args, **kwargs)
+
+        return wrapped  # type: ignore[return-value]
+
+    def _wrap_generator(self, function: F) -> F:
+        """The mode holds while the generator runs, and not while its caller does."""
+
+        @functools.wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            generator = function(*args, **kwargs)
+            step: Callable[[], Any] = functools.partial(next, generator)
+            try:
+                while True:
+                    with self._fresh():
+                        value = step()
+                    try:
+                        step = functools.partial(generator.send, (yield value))
+                    except GeneratorExit:
+                        generator.close()
+                        raise
+                    except BaseException as error:
+                        step = functools.partial(generator.throw, error)
+            except StopIteration as end:
+                return end.value
 
         return wrapped  # type: ignore[return-value]
 
@@ -110,18 +137,21 @@ class enable_grad(_GradMode):
 
 
 class set_grad_enabled(_GradMode):
-    """Sets the mode at once; as a context manager, until its end."""
+    """Sets the mode at once; as a context manager, until its end; as a decorator, only within the function."""
 
     def __init__(self, mode: bool) -> None:
         super().__init__(bool(mode))
-        _set(self)
+        super().__enter__()
 
     def __enter__(self) -> None:
         """The mode was set when the object was made."""
 
+    def _fresh(self) -> "set_grad_enabled":
+        return set_grad_enabled(self._enabled)
 
-def _set(guard: _GradMode) -> None:
-    _GradMode.__enter__(guard)
+    def __call__(self, function: F) -> F:
+        self.__exit__(None, None, None)  # it was set for a function, which sets it again when it runs
+        return super().__call__(function)
 
 
 class inference_mode(_GradMode):
@@ -129,20 +159,36 @@ class inference_mode(_GradMode):
 
     def __init__(self, mode: bool = True) -> None:
         super().__init__(not mode)
-        self._inference = mode
+        self._inference = bool(mode)
+        self._inference_before: list[bool] = []
+
+    def __new__(cls, mode: Any = True) -> Any:
+        return cls()(mode) if callable(mode) else super().__new__(cls)
 
     def __enter__(self) -> None:
-        if self._inference:
-            super().__enter__()
-            mode.inference = True
-        else:
-            self._before.append(mode.grad)
+        self._inference_before.append(mode.inference)
+        self._before.append(mode.grad)
+        mode.inference = self._inference
+        mode.grad = mode.grad and not self._inference
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         super().__exit__(kind, value, trace)
-        mode.inference = False
+        mode.inference = self._inference_before.pop()
 
     def _fresh(self) -> "inference_mode":
         return inference_mode(self._inference)
+
+
+class Anomaly:
+    """Whether anomaly mode is on, and whether it looks for nan; of all threads."""
+
+    __slots__ = ("check_nan", "enabled")
+
+    def __init__(self) -> None:
+        self.enabled = False
+        self.check_nan = False
+
+
+anomaly = Anomaly()

@@ -254,9 +254,12 @@ def _set_targets(op: Any, node: Node, result: Any) -> None:
 
 
 def _mark_view(view: TensorBase, source: TensorBase) -> None:
-    """Makes `view` share the version of `source` and, while recording, remember its base."""
+    """Makes `view` share the version of `source` and remember its base.
+
+    Also under `no_grad`, where the view starts without history: it may be written to later, while recording.
+    """
     view._cell = source._cell
-    if mode.grad:
+    if not mode.inference:
         view._base = source if source._base is None else source._base
         if view._cell[1]:
             view._get_extra().seen = view._cell[1]
