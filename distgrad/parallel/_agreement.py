@@ -7,7 +7,7 @@ from .._typing import Array
 from ..backend import backend_of
 from ..comm import Communicator
 from ..errors import CollectiveMismatchError
-from ..nn._module import Module
+from ..nn import Module
 
 PACKED_BYTES = 25 << 20  # what is broadcast at once
 _ALIGNMENT = 16  # bytes; enough for every dtype

@@ -8,7 +8,7 @@ from ..autograd import is_grad_enabled
 from ..backend import device
 from ..comm import Communicator, get_default
 from ..errors import AutogradError, DeviceError
-from ..nn._module import Module
+from ..nn import Module
 from ._agreement import broadcast_from_first, check_models_agree
 from ._nested import map_tensors
 from ._reducer import Reducer

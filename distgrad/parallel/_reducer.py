@@ -24,7 +24,7 @@ from ..autograd._node import HookHandle, Node
 from ..autograd._op import Op, apply
 from ..backend import Backend, backend_of
 from ..comm import Communicator, ReduceOp
-from ..nn._module import Module
+from ..nn import Module
 from ._agreement import broadcast_from_first
 from ._nested import map_tensors
 
@@ -114,8 +114,9 @@ class Reducer:
             allocate=communicator.empty if on_host else None,
         )
         self.buckets = [bucket for arena in self.arenas for bucket in _buckets(arena)]
+        self._places = [(p._get_extra(), slot_of(p)) for p in trained]
         self._frozen = [p for p in parameters if not p.requires_grad]
-        self._buffers = [m._buffers for m in module.modules()] if broadcast_buffers else []
+        self._buffers = [m._buffers for m in module.modules() if m._buffers] if broadcast_buffers else []
         self._training = False  # the forward pass that asked for a reduction was one of training
         self._armed = False  # a forward that asked for a reduction waits for its backward
         self._queued = False  # the pass under way ends with a reduction
@@ -132,11 +133,9 @@ class Reducer:
 
     def is_current(self) -> bool:
         """Whether all parameters still lie where they did, and none was unfrozen."""
-        for bucket in self.buckets:
-            for p, slot in bucket.members:
-                if slot_of(p) is not slot:
-                    return False
-        return all(p._target is None for p in self._frozen)
+        return all(extra.slot is slot for extra, slot in self._places) and not any(
+            p.requires_grad for p in self._frozen
+        )
 
     def begin(self, training: bool) -> None:
         """Announces a forward pass whose backward ends with a reduction; `training` if it may change buffers."""

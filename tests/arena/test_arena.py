@@ -201,9 +201,7 @@ def test_data_of_another_kind_leaves_the_arena(other: "np.ndarray[tuple[int], np
     assert len(again) == 2 and any(in_arena(p, a) for a in again)
 
 
-@pytest.mark.parametrize(
-    "copied", [copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))], ids=["deepcopy", "pickle"]
-)
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))], ids=["deepcopy", "pickle"])
 def test_a_copy_belongs_to_no_arena(copied: object) -> None:
     p = parameter(3)
     (arena,) = arenas_for([p, parameter(1000)])

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -92,4 +93,4 @@ def test_checker_sees_a_broken_promise(promise: str, spoil: object) -> None:
 def test_runs_are_maximal(numbers: set[int]) -> None:
     found = runs(sorted(numbers))
     assert {n for first, last in found for n in range(first, last)} == numbers
-    assert all(last < first for (_, last), (first, _) in zip(found, found[1:], strict=False))
+    assert all(last < first for (_, last), (first, _) in pairwise(found))

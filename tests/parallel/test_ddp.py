@@ -1,0 +1,86 @@
+"""DistributedDataParallel on ranks that are threads, and on one rank."""
+
+from collections.abc import Callable
+
+import pytest
+
+import distgrad as dg
+from distgrad import Parameter
+from distgrad.comm import run_threads
+from distgrad.errors import AutogradError, DeviceError
+from distgrad.nn import Module
+from distgrad.parallel import DistributedDataParallel
+from tests.parallel.models import Net, close, grads, loss, whole_batch
+from tests.parallel.scenarios import SCENARIOS
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda f: f.__name__)
+def test_on_threads(scenario: Callable[[], None], ranks: int) -> None:
+    assert run_threads(ranks, scenario, timeout=20.0) == [None] * ranks
+
+
+def test_one_rank_costs_nothing() -> None:
+    net, reference = Net(), Net()
+    model = DistributedDataParallel(net)
+    x, y = whole_batch()
+    output = model(x)
+    loss(output, y).backward()
+    assert output.grad_fn.name() == "TanhBackward0"
+    assert all(p._extra is None for p in net.parameters())
+    loss(reference(x), y).backward()
+    assert close(grads(net), grads(reference), 0.0)
+    with model.no_sync():
+        model(x)
+
+
+def test_nothing_to_train() -> None:
+    net = Net()
+    net.requires_grad_(False)
+    with pytest.raises(AutogradError, match="any parameters that require a gradient"):
+        DistributedDataParallel(net)
+
+
+def test_device_ids_of_a_model_on_the_cpu() -> None:
+    with pytest.raises(DeviceError, match=r"device_ids to name the model's device cpu, got \[0\]"):
+        DistributedDataParallel(Net(), device_ids=[0])
+
+
+def test_hooks_go_with_the_wrapper() -> None:
+    def on_rank() -> tuple[int, int]:
+        net = Net()
+        model = DistributedDataParallel(net)
+        with_wrapper = len(net.first.weight._get_extra().post_accumulate)
+        del model
+        return with_wrapper, len(net.first.weight._get_extra().post_accumulate)
+
+    assert run_threads(2, on_rank) == [(1, 0)] * 2
+
+
+def test_scenarios_see_a_planted_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the reduction most scenarios must fail; those that pass are about something else."""
+    monkeypatch.setattr("distgrad.parallel._reducer.GradientBucket.reduce", lambda self, communicator: None)
+    failed = set()
+    for scenario in SCENARIOS:
+        try:
+            run_threads(2, scenario, timeout=20.0)
+        except AssertionError:
+            failed.add(scenario.__name__)
+    assert len(failed) >= 20, failed
+
+
+def test_a_parameter_alone() -> None:
+    class One(Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.p = Parameter(dg.tensor(2.0))
+
+        def forward(self) -> Parameter:
+            return self.p
+
+    def on_rank() -> float:
+        model = DistributedDataParallel(One())
+        (model() * (model.process_group.rank + 1.0)).backward()
+        return model.module.p.grad.item()  # type: ignore[no-any-return]
+
+    assert run_threads(3, on_rank) == [2.0] * 3
