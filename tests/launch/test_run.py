@@ -1,13 +1,14 @@
 """A script under the launcher finds what it would find under plain Python."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.jobs import Mpi, clean_environment, installed_mpis, run_job
+from tests.jobs import ROOT, Mpi, clean_environment, installed_mpis, run_job
 
 MPIS = pytest.mark.parametrize("mpi", installed_mpis(), ids=lambda mpi: mpi.name)
 
@@ -104,6 +105,29 @@ def test_ranks_as_under_torchrun(mpi: Mpi, by_launcher: bool, folder: Path) -> N
     assert len(ports) == 1 and 1024 <= int(ports.pop()) < 65536
     assert all(report["argv"] == ["report.py", "--lr", "0.1"] for report in reports)
     assert all(report["timeouts"] == ["60.0", None] for report in reports)
+
+
+HOSTFILES = {"mpich": "localhost:2\n", "openmpi": "localhost slots=2\n"}
+
+
+@MPIS
+@pytest.mark.parametrize("option", ["--hosts", "--hostfile"])
+def test_hosts_reach_mpirun(mpi: Mpi, option: str, folder: Path) -> None:
+    (folder / "hosts").write_text(HOSTFILES[mpi.name])
+    value = "localhost:2" if option == "--hosts" else "hosts"
+    outcome = run_job([mpi.python, "-m", "distgrad.launch", "-n", "2", option, value, "report.py"], 60, folder)
+    assert outcome.code == 0, outcome.output
+    assert outcome.output.count('"2", "2", "127.0.0.1"') == 2
+
+
+@MPIS
+def test_site_script(mpi: Mpi, folder: Path) -> None:
+    """launch/mpirun.sh, for those who write their own mpirun lines."""
+    path = f"{Path(mpi.python).parent}{os.pathsep}{os.environ['PATH']}"
+    command = [str(ROOT / "launch" / "mpirun.sh"), "report.py"]
+    outcome = run_job(command, 60, folder, {"PATH": path, "RANKS": "3"})
+    assert outcome.code == 0, outcome.output
+    assert outcome.output.count('"3", "3", "127.0.0.1"') == 3
 
 
 @MPIS
