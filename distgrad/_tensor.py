@@ -665,7 +665,7 @@ class Tensor(TensorBase):
     repeat = ops.repeat
     tile = ops.tile
     repeat_interleave = ops.repeat_interleave
-    unfold = ops.unfold
+    unfold = ops.unfold_dimension
     as_strided = ops.as_strided
     split = ops.split
     split_with_sizes = ops.split_with_sizes
@@ -728,6 +728,7 @@ class Tensor(TensorBase):
     fill = ops.fill
 
     # ---- memory ----
+    conj = ops.conj
     clone = ops.clone
     contiguous = ops.contiguous
     detach = ops.detach
@@ -777,6 +778,32 @@ class Tensor(TensorBase):
     floor_divide_ = _inplace(ops.floor_divide)
     remainder_ = _inplace(ops.remainder)
     fmod_ = _inplace(ops.fmod)
+    exp2_ = _inplace(ops.exp2)
+    expm1_ = _inplace(ops.expm1)
+    log1p_ = _inplace(ops.log1p)
+    log2_ = _inplace(ops.log2)
+    log10_ = _inplace(ops.log10)
+    square_ = _inplace(ops.square)
+    tan_ = _inplace(ops.tan)
+    sinh_ = _inplace(ops.sinh)
+    cosh_ = _inplace(ops.cosh)
+    erf_ = _inplace(ops.erf)
+    trunc_ = _inplace(ops.trunc)
+    reciprocal_ = _inplace(ops.reciprocal)
+    eq_ = _inplace(ops.eq)
+    ne_ = _inplace(ops.ne)
+    lt_ = _inplace(ops.lt)
+    le_ = _inplace(ops.le)
+    gt_ = _inplace(ops.gt)
+    ge_ = _inplace(ops.ge)
+    bitwise_and_ = _inplace(ops.bitwise_and)
+    bitwise_or_ = _inplace(ops.bitwise_or)
+    bitwise_xor_ = _inplace(ops.bitwise_xor)
+    bitwise_not_ = _inplace(ops.bitwise_not)
+    logical_and_ = _inplace(ops.logical_and)
+    logical_or_ = _inplace(ops.logical_or)
+    logical_xor_ = _inplace(ops.logical_xor)
+    logical_not_ = _inplace(ops.logical_not)
     fill_ = ops.fill_
     zero_ = ops.zero_
     copy_ = ops.copy_

@@ -320,7 +320,7 @@ def neg(input: "Tensor") -> "Tensor":
     return apply1(Neg, input)
 
 
-@op()
+@op(inplace=True)
 def reciprocal(input: "Tensor") -> "Tensor":
     """``1 / input``."""
     return binary(Div, 1.0, floating(input, "reciprocal"))

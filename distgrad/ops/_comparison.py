@@ -30,37 +30,37 @@ def _compare(name: str, function: Callable[[Any, Any], Any], a: Any, b: Any) -> 
         ) from None
 
 
-@op(differentiable=False)
+@op(differentiable=False, inplace=True)
 def eq(input: "Tensor", other: Any) -> "Tensor":
     """``input == other``, elementwise."""
     return _compare("eq", operator.eq, input, other)
 
 
-@op(differentiable=False)
+@op(differentiable=False, inplace=True)
 def ne(input: "Tensor", other: Any) -> "Tensor":
     """``input != other``, elementwise."""
     return _compare("ne", operator.ne, input, other)
 
 
-@op(differentiable=False)
+@op(differentiable=False, inplace=True)
 def lt(input: "Tensor", other: Any) -> "Tensor":
     """``input < other``, elementwise."""
     return _compare("lt", operator.lt, input, other)
 
 
-@op(differentiable=False)
+@op(differentiable=False, inplace=True)
 def le(input: "Tensor", other: Any) -> "Tensor":
     """``input <= other``, elementwise."""
     return _compare("le", operator.le, input, other)
 
 
-@op(differentiable=False)
+@op(differentiable=False, inplace=True)
 def gt(input: "Tensor", other: Any) -> "Tensor":
     """``input > other``, elementwise."""
     return _compare("gt", operator.gt, input, other)
 
 
-@op(differentiable=False)
+@op(differentiable=False, inplace=True)
 def ge(input: "Tensor", other: Any) -> "Tensor":
     """``input >= other``, elementwise."""
     return _compare("ge", operator.ge, input, other)
@@ -73,28 +73,28 @@ def _integral(name: str, *values: Any) -> None:
             raise DTypeError(f"{name}: expected bool or integer operands, got a floating-point one")
 
 
-@op(differentiable=False)
+@op(differentiable=False, inplace=True)
 def bitwise_and(input: "Tensor", other: Any) -> "Tensor":
     """``input & other`` of bools or integers."""
     _integral("bitwise_and", input, other)
     return _compare("bitwise_and", operator.and_, input, other)
 
 
-@op(differentiable=False)
+@op(differentiable=False, inplace=True)
 def bitwise_or(input: "Tensor", other: Any) -> "Tensor":
     """``input | other`` of bools or integers."""
     _integral("bitwise_or", input, other)
     return _compare("bitwise_or", operator.or_, input, other)
 
 
-@op(differentiable=False)
+@op(differentiable=False, inplace=True)
 def bitwise_xor(input: "Tensor", other: Any) -> "Tensor":
     """``input ^ other`` of bools or integers."""
     _integral("bitwise_xor", input, other)
     return _compare("bitwise_xor", operator.xor, input, other)
 
 
-@op(differentiable=False)
+@op(differentiable=False, inplace=True)
 def bitwise_not(input: "Tensor") -> "Tensor":
     """``~input`` of bools or integers."""
     _integral("bitwise_not", input)
@@ -109,25 +109,25 @@ def _logical(name: str, function: str, *tensors: Any) -> "Tensor":
     return wrap_result(functions[function](*arrays), like)
 
 
-@op(differentiable=False)
+@op(differentiable=False, inplace=True)
 def logical_and(input: "Tensor", other: "Tensor") -> "Tensor":
     """Whether both are true (not 0)."""
     return _logical("logical_and", "and", input, other)
 
 
-@op(differentiable=False)
+@op(differentiable=False, inplace=True)
 def logical_or(input: "Tensor", other: "Tensor") -> "Tensor":
     """Whether either is true (not 0)."""
     return _logical("logical_or", "or", input, other)
 
 
-@op(differentiable=False)
+@op(differentiable=False, inplace=True)
 def logical_xor(input: "Tensor", other: "Tensor") -> "Tensor":
     """Whether exactly one is true (not 0)."""
     return _logical("logical_xor", "xor", input, other)
 
 
-@op(differentiable=False)
+@op(differentiable=False, inplace=True)
 def logical_not(input: "Tensor") -> "Tensor":
     """Whether it is false (0)."""
     return _logical("logical_not", "not", input)

@@ -230,13 +230,13 @@ def exp(input: "Tensor") -> "Tensor":
     return apply1(Exp, floating(input, "exp"))
 
 
-@op()
+@op(inplace=True)
 def expm1(input: "Tensor") -> "Tensor":
     """``exp(input) - 1``, exact near 0."""
     return apply1(Expm1, floating(input, "expm1"))
 
 
-@op()
+@op(inplace=True)
 def exp2(input: "Tensor") -> "Tensor":
     """2 to the power of each element."""
     return apply1(Exp, floating(input, "exp2") * math.log(2.0))
@@ -248,19 +248,19 @@ def log(input: "Tensor") -> "Tensor":
     return apply1(Log, floating(input, "log"))
 
 
-@op()
+@op(inplace=True)
 def log1p(input: "Tensor") -> "Tensor":
     """``log(1 + input)``, exact near 0."""
     return apply1(Log1p, floating(input, "log1p"))
 
 
-@op()
+@op(inplace=True)
 def log2(input: "Tensor") -> "Tensor":
     """The logarithm to base 2."""
     return apply1(Log, floating(input, "log2")) * (1 / math.log(2.0))
 
 
-@op()
+@op(inplace=True)
 def log10(input: "Tensor") -> "Tensor":
     """The logarithm to base 10."""
     return apply1(Log, floating(input, "log10")) * (1 / math.log(10.0))
@@ -284,7 +284,7 @@ def abs(input: "Tensor") -> "Tensor":
     return apply1(Abs, input)
 
 
-@op()
+@op(inplace=True)
 def square(input: "Tensor") -> "Tensor":
     """``input * input``."""
     return binary(Mul, input, input)
@@ -302,7 +302,7 @@ def cos(input: "Tensor") -> "Tensor":
     return apply1(Cos, floating(input, "cos"))
 
 
-@op()
+@op(inplace=True)
 def tan(input: "Tensor") -> "Tensor":
     """The tangent."""
     return apply1(Tan, floating(input, "tan"))
@@ -314,14 +314,14 @@ def tanh(input: "Tensor") -> "Tensor":
     return apply1(Tanh, floating(input, "tanh"))
 
 
-@op()
+@op(inplace=True)
 def sinh(input: "Tensor") -> "Tensor":
     """The hyperbolic sine."""
     x = floating(input, "sinh")
     return (exp(x) - exp(-x)) * 0.5
 
 
-@op()
+@op(inplace=True)
 def cosh(input: "Tensor") -> "Tensor":
     """The hyperbolic cosine."""
     x = floating(input, "cosh")
@@ -334,7 +334,7 @@ def sigmoid(input: "Tensor") -> "Tensor":
     return apply1(Sigmoid, floating(input, "sigmoid"))
 
 
-@op()
+@op(inplace=True)
 def erf(input: "Tensor") -> "Tensor":
     """The error function."""
     return apply1(Erf, floating(input, "erf"))
@@ -441,7 +441,7 @@ def ceil(input: "Tensor") -> "Tensor":
     return apply1(Ceil, input, "ceil")
 
 
-@op()
+@op(inplace=True)
 def trunc(input: "Tensor") -> "Tensor":
     """The whole part, towards zero."""
     return apply1(Trunc, input, "trunc")
