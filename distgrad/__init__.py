@@ -66,9 +66,9 @@ from .backend import uint8 as uint8
 from .backend import uint16 as uint16
 from .backend import uint32 as uint32
 from .backend import uint64 as uint64
-from .comm import _abort as _abort
 from .checkpoint import load as load
 from .checkpoint import save as save
+from .comm import _abort as _abort
 from .ops import Generator as Generator
 from .ops import abs as abs
 from .ops import add as add
@@ -118,6 +118,7 @@ from .ops import clamp as clamp
 from .ops import clone as clone
 from .ops import column_stack as column_stack
 from .ops import combinations as combinations
+from .ops import conj as conj
 from .ops import contiguous as contiguous
 from .ops import cos as cos
 from .ops import cosh as cosh
