@@ -71,6 +71,7 @@ from .checkpoint import save as save
 from .comm import _abort as _abort
 from .ops import Generator as Generator
 from .ops import abs as abs
+from .ops import adaptive_avg_pool1d as adaptive_avg_pool1d
 from .ops import add as add
 from .ops import addbmm as addbmm
 from .ops import addmm as addmm
@@ -79,6 +80,7 @@ from .ops import addr as addr
 from .ops import adjoint as adjoint
 from .ops import all as all
 from .ops import allclose as allclose
+from .ops import alpha_dropout as alpha_dropout
 from .ops import amax as amax
 from .ops import amin as amin
 from .ops import aminmax as aminmax
@@ -94,8 +96,10 @@ from .ops import asarray as asarray
 from .ops import atleast_1d as atleast_1d
 from .ops import atleast_2d as atleast_2d
 from .ops import atleast_3d as atleast_3d
+from .ops import avg_pool1d as avg_pool1d
 from .ops import baddbmm as baddbmm
 from .ops import bernoulli as bernoulli
+from .ops import bilinear as bilinear
 from .ops import binomial as binomial
 from .ops import bitwise_and as bitwise_and
 from .ops import bitwise_not as bitwise_not
@@ -111,8 +115,12 @@ from .ops import cartesian_prod as cartesian_prod
 from .ops import cat as cat
 from .ops import cat as concat  # noqa: F401
 from .ops import cat as concatenate  # noqa: F401
+from .ops import cdist as cdist
 from .ops import ceil as ceil
+from .ops import celu as celu
+from .ops import celu_ as celu_
 from .ops import chain_matmul as chain_matmul
+from .ops import channel_shuffle as channel_shuffle
 from .ops import chunk as chunk
 from .ops import clamp as clamp
 from .ops import clone as clone
@@ -120,8 +128,15 @@ from .ops import column_stack as column_stack
 from .ops import combinations as combinations
 from .ops import conj as conj
 from .ops import contiguous as contiguous
+from .ops import conv1d as conv1d
+from .ops import conv2d as conv2d
+from .ops import conv3d as conv3d
+from .ops import conv_transpose1d as conv_transpose1d
+from .ops import conv_transpose2d as conv_transpose2d
+from .ops import conv_transpose3d as conv_transpose3d
 from .ops import cos as cos
 from .ops import cosh as cosh
+from .ops import cosine_similarity as cosine_similarity
 from .ops import count_nonzero as count_nonzero
 from .ops import cummax as cummax
 from .ops import cummin as cummin
@@ -137,6 +152,7 @@ from .ops import diagonal_scatter as diagonal_scatter
 from .ops import dist as dist
 from .ops import div as div
 from .ops import dot as dot
+from .ops import dropout as dropout
 from .ops import dsplit as dsplit
 from .ops import dstack as dstack
 from .ops import einsum as einsum
@@ -151,6 +167,7 @@ from .ops import exp2 as exp2
 from .ops import expand as expand
 from .ops import expm1 as expm1
 from .ops import eye as eye
+from .ops import feature_alpha_dropout as feature_alpha_dropout
 from .ops import fill as fill
 from .ops import fill_ as fill_
 from .ops import flatten as flatten
@@ -168,7 +185,11 @@ from .ops import full_like as full_like
 from .ops import gather as gather
 from .ops import ge as ge
 from .ops import get_rng_state as get_rng_state
+from .ops import group_norm as group_norm
+from .ops import gru as gru
+from .ops import gru_cell as gru_cell
 from .ops import gt as gt
+from .ops import hardshrink as hardshrink
 from .ops import hsplit as hsplit
 from .ops import hstack as hstack
 from .ops import index_add as index_add
@@ -186,6 +207,7 @@ from .ops import isinf as isinf
 from .ops import isnan as isnan
 from .ops import kron as kron
 from .ops import kthvalue as kthvalue
+from .ops import layer_norm as layer_norm
 from .ops import le as le
 from .ops import linspace as linspace
 from .ops import log as log
@@ -200,6 +222,8 @@ from .ops import logical_or as logical_or
 from .ops import logical_xor as logical_xor
 from .ops import logspace as logspace
 from .ops import logsumexp as logsumexp
+from .ops import lstm as lstm
+from .ops import lstm_cell as lstm_cell
 from .ops import lt as lt
 from .ops import manual_seed as manual_seed
 from .ops import masked_fill as masked_fill
@@ -207,6 +231,9 @@ from .ops import masked_scatter as masked_scatter
 from .ops import masked_select as masked_select
 from .ops import matmul as matmul
 from .ops import max as max
+from .ops import max_pool1d as max_pool1d
+from .ops import max_pool2d as max_pool2d
+from .ops import max_pool3d as max_pool3d
 from .ops import maximum as maximum
 from .ops import mean as mean
 from .ops import median as median
@@ -234,9 +261,14 @@ from .ops import ones as ones
 from .ops import ones_like as ones_like
 from .ops import outer as ger  # noqa: F401
 from .ops import outer as outer
+from .ops import pairwise_distance as pairwise_distance
+from .ops import pdist as pdist
 from .ops import permute as permute
+from .ops import pixel_shuffle as pixel_shuffle
+from .ops import pixel_unshuffle as pixel_unshuffle
 from .ops import poisson as poisson
 from .ops import pow as pow
+from .ops import prelu as prelu
 from .ops import prod as prod
 from .ops import put as put
 from .ops import rand as rand
@@ -249,12 +281,21 @@ from .ops import randperm as randperm
 from .ops import range_ as range  # noqa: F401
 from .ops import ravel as ravel
 from .ops import reciprocal as reciprocal
+from .ops import relu as relu
+from .ops import relu_ as relu_
 from .ops import remainder as remainder
 from .ops import repeat_interleave as repeat_interleave
 from .ops import reshape as reshape
+from .ops import rms_norm as rms_norm
+from .ops import rnn_relu as rnn_relu
+from .ops import rnn_relu_cell as rnn_relu_cell
+from .ops import rnn_tanh as rnn_tanh
+from .ops import rnn_tanh_cell as rnn_tanh_cell
 from .ops import roll as roll
 from .ops import rot90 as rot90
 from .ops import round as round
+from .ops import rrelu as rrelu
+from .ops import rrelu_ as rrelu_
 from .ops import rsqrt as rsqrt
 from .ops import scalar_tensor as scalar_tensor
 from .ops import scatter as scatter
@@ -263,6 +304,8 @@ from .ops import scatter_reduce as scatter_reduce
 from .ops import searchsorted as searchsorted
 from .ops import seed as seed
 from .ops import select as select
+from .ops import selu as selu
+from .ops import selu_ as selu_
 from .ops import set_rng_state as set_rng_state
 from .ops import sigmoid as sigmoid
 from .ops import sign as sign
@@ -288,6 +331,8 @@ from .ops import tanh as tanh
 from .ops import tensor as tensor
 from .ops import tensor_split as tensor_split
 from .ops import tensordot as tensordot
+from .ops import threshold as threshold
+from .ops import threshold_ as threshold_
 from .ops import tile as tile
 from .ops import topk as topk
 from .ops import trace as trace
