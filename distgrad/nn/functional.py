@@ -6,6 +6,7 @@ from ..ops import adaptive_avg_pool3d as adaptive_avg_pool3d
 from ..ops import adaptive_max_pool1d as adaptive_max_pool1d
 from ..ops import adaptive_max_pool2d as adaptive_max_pool2d
 from ..ops import adaptive_max_pool3d as adaptive_max_pool3d
+from ..ops import affine_grid as affine_grid
 from ..ops import alpha_dropout as alpha_dropout
 from ..ops import avg_pool1d as avg_pool1d
 from ..ops import avg_pool2d as avg_pool2d
@@ -26,6 +27,7 @@ from ..ops import conv_transpose3d as conv_transpose3d
 from ..ops import cosine_embedding_loss as cosine_embedding_loss
 from ..ops import cosine_similarity as cosine_similarity
 from ..ops import cross_entropy as cross_entropy
+from ..ops import ctc_loss as ctc_loss
 from ..ops import dropout as dropout
 from ..ops import dropout1d as dropout1d
 from ..ops import dropout2d as dropout2d
@@ -39,6 +41,7 @@ from ..ops import fold as fold
 from ..ops import gaussian_nll_loss as gaussian_nll_loss
 from ..ops import gelu as gelu
 from ..ops import glu as glu
+from ..ops import grid_sample as grid_sample
 from ..ops import group_norm as group_norm
 from ..ops import gumbel_softmax as gumbel_softmax
 from ..ops import hardshrink as hardshrink
@@ -59,10 +62,16 @@ from ..ops import linear as linear
 from ..ops import local_response_norm as local_response_norm
 from ..ops import log_softmax as log_softmax
 from ..ops import logsigmoid as logsigmoid
+from ..ops import lp_pool1d as lp_pool1d
+from ..ops import lp_pool2d as lp_pool2d
+from ..ops import lp_pool3d as lp_pool3d
 from ..ops import margin_ranking_loss as margin_ranking_loss
 from ..ops import max_pool1d as max_pool1d
 from ..ops import max_pool2d as max_pool2d
 from ..ops import max_pool3d as max_pool3d
+from ..ops import max_unpool1d as max_unpool1d
+from ..ops import max_unpool2d as max_unpool2d
+from ..ops import max_unpool3d as max_unpool3d
 from ..ops import mish as mish
 from ..ops import mse_loss as mse_loss
 from ..ops import multi_margin_loss as multi_margin_loss

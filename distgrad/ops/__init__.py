@@ -41,7 +41,7 @@ from ._arrange import repeat_interleave as repeat_interleave
 from ._arrange import roll as roll
 from ._arrange import rot90 as rot90
 from ._arrange import tile as tile
-from ._arrange import unfold as unfold
+from ._arrange import unfold_dimension as unfold_dimension
 from ._attention import scaled_dot_product_attention as scaled_dot_product_attention
 from ._comparison import allclose as allclose
 from ._comparison import bitwise_and as bitwise_and
@@ -60,6 +60,7 @@ from ._comparison import logical_or as logical_or
 from ._comparison import logical_xor as logical_xor
 from ._comparison import lt as lt
 from ._comparison import ne as ne
+from ._complex import conj as conj
 from ._conv import conv1d as conv1d
 from ._conv import conv2d as conv2d
 from ._conv import conv3d as conv3d
@@ -85,6 +86,7 @@ from ._creation import zeros as zeros
 from ._creation import zeros_like as zeros_like
 from ._cross_entropy import cross_entropy as cross_entropy
 from ._cross_entropy import nll_loss as nll_loss
+from ._ctc import ctc_loss as ctc_loss
 from ._diagonal import diag as diag
 from ._diagonal import diag_embed as diag_embed
 from ._diagonal import diagflat as diagflat
@@ -300,6 +302,14 @@ from ._rnn import rnn_relu as rnn_relu
 from ._rnn import rnn_relu_cell as rnn_relu_cell
 from ._rnn import rnn_tanh as rnn_tanh
 from ._rnn import rnn_tanh_cell as rnn_tanh_cell
+from ._sample import affine_grid as affine_grid
+from ._sample import grid_sample as grid_sample
+from ._sample import lp_pool1d as lp_pool1d
+from ._sample import lp_pool2d as lp_pool2d
+from ._sample import lp_pool3d as lp_pool3d
+from ._sample import max_unpool1d as max_unpool1d
+from ._sample import max_unpool2d as max_unpool2d
+from ._sample import max_unpool3d as max_unpool3d
 from ._scatter import gather as gather
 from ._scatter import index_add as index_add
 from ._scatter import index_add_ as index_add_
@@ -350,7 +360,6 @@ from ._smooth_activation import logsigmoid as logsigmoid
 from ._smooth_activation import mish as mish
 from ._smooth_activation import selu as selu
 from ._smooth_activation import silu as silu
-from ._smooth_activation import softmin as softmin
 from ._smooth_activation import softplus as softplus
 from ._smooth_activation import softsign as softsign
 from ._smooth_activation import tanhshrink as tanhshrink

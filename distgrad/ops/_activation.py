@@ -39,7 +39,7 @@ class LeakyRelu(Op):
 
     @staticmethod
     def forward(ctx: Node, x: Array, slope: float) -> Array:
-        y = x * slope
+        y = ctx.backend.asarray(x * slope)
         return (ctx.xp.maximum if slope <= 1 else ctx.xp.minimum)(x, y, out=y)
 
     @staticmethod
@@ -227,7 +227,10 @@ def threshold(input: "Tensor", threshold: float, value: float, inplace: bool = F
 @op(method=False)
 def hardtanh(input: "Tensor", min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> "Tensor":
     """The input moved into [min_val, max_val]."""
-    result = apply1(Hardtanh, tensor_of(input, "hardtanh"), min_val, max_val)
+    x = tensor_of(input, "hardtanh")
+    if x._data.dtype.kind in "iu":
+        min_val, max_val = int(min_val), int(max_val)
+    result = apply1(Hardtanh, x, min_val, max_val)
     return maybe_inplace(input, result, inplace, "hardtanh_")
 
 

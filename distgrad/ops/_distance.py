@@ -6,14 +6,10 @@ from ..autograd._op import result_dtype
 from ..errors import ShapeError
 from ._common import axis_of, cast, floating, tensor_of
 from ._spec import op
+from ._vector_norm import vector_norm
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
-
-
-def vector_norm(x: Any, p: float, dim: Any, keepdim: bool) -> Any:
-    """The p-norm along `dim`; the gradient of a zero vector is 0."""
-    return x.norm(p, dim, keepdim)
 
 
 @op(method=False)
@@ -44,7 +40,7 @@ def cosine_similarity(x1: "Tensor", x2: "Tensor", dim: int = 1, eps: float = 1e-
     a, b = a.expand(shape), b.expand(shape)
     axis = axis_of(dim, len(shape), "cosine_similarity")
     length = vector_norm(a, 2, axis, True).clamp(min=eps), vector_norm(b, 2, axis, True).clamp(min=eps)
-    return ((a / length[0]) * (b / length[1])).sum(axis)  # type: ignore[no-any-return]
+    return ((a / length[0]) * (b / length[1])).sum(axis)
 
 
 @op(method=False)
@@ -60,7 +56,7 @@ def pairwise_distance(
         keepdim: keep the last dimension as 1.
     """
     difference = tensor_of(x1, "pairwise_distance") - tensor_of(x2, "pairwise_distance") + eps
-    return vector_norm(difference, p, -1, keepdim)  # type: ignore[no-any-return]
+    return vector_norm(difference, p, -1, keepdim)
 
 
 @op(method=False)
@@ -69,7 +65,7 @@ def cdist(x1: "Tensor", x2: "Tensor", p: float = 2.0, compute_mode: Any = None) 
     a, b = tensor_of(x1, "cdist"), tensor_of(x2, "cdist")
     if a._data.shape[-1] != b._data.shape[-1]:
         raise ShapeError(f"cdist: expected rows of one length, got {list(a._data.shape)} and {list(b._data.shape)}")
-    return vector_norm(a.unsqueeze(-2) - b.unsqueeze(-3), p, -1, False)  # type: ignore[no-any-return]
+    return vector_norm(a.unsqueeze(-2) - b.unsqueeze(-3), p, -1, False)
 
 
 @op(method=False)
@@ -82,5 +78,5 @@ def pdist(input: "Tensor", p: float = 2.0) -> "Tensor":
     first = [i for i in range(n) for _ in range(i + 1, n)]
     second = [j for i in range(n) for j in range(i + 1, n)]
     if not first:
-        return x.new_zeros(0)  # type: ignore[no-any-return]
-    return vector_norm(x[first] - x[second], p, -1, False)  # type: ignore[no-any-return]
+        return x.new_zeros(0)
+    return vector_norm(x[first] - x[second], p, -1, False)

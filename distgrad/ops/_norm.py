@@ -123,6 +123,8 @@ def batch_norm(
     """
     x = tensor_of(input, "batch_norm")
     _check_floating("batch_norm", x)
+    if x._data.size == 0:
+        return x * 1
     if x._data.ndim < 2:
         raise ShapeError(f"batch_norm: expected an input of shape (N, C, ...), got {list(x._data.shape)}")
     channels = x._data.shape[1]
@@ -132,7 +134,7 @@ def batch_norm(
             raise ValueError("batch_norm: expected running_mean and running_var when training=False, got None")
         return apply(BatchNorm, (x, weight, bias), (running_mean._data, running_var._data, eps))[0]  # type: ignore[no-any-return]
     count = x._data.size // max(channels, 1)
-    if count <= 1:
+    if count == 1:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {list(x._data.shape)}")
     result, mean, var = apply(BatchNorm, (x, weight, bias), (None, None, eps))
     _move_towards(running_mean, mean._data, momentum)

@@ -7,7 +7,7 @@ from ..autograd._node import Node
 from ..autograd._op import Op, apply1
 from ..errors import ShapeError
 from ._activation import maybe_inplace
-from ._common import axis_of, tensor_of, to_dtype
+from ._common import axis_of, floating, tensor_of
 from ._spec import op
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Elu(Op):
     @staticmethod
     def forward(ctx: Node, x: Array, alpha: float, scale: float, input_scale: float) -> Array:
         xp = ctx.xp
-        y = xp.minimum(x, 0)
+        y = ctx.backend.asarray(xp.minimum(x, 0))
         if input_scale != 1:
             y *= input_scale
         xp.expm1(y, out=y)
@@ -95,7 +95,7 @@ class Mish(Op):
 
     @staticmethod
     def forward(ctx: Node, x: Array) -> Array:
-        return x * ctx.xp.tanh(_softplus(ctx.xp, x))
+        return x * ctx.xp.tanh(_softplus(ctx, x))
 
     @staticmethod
     def backward(xp: Any, ctx: Node, g: Any, x: Any) -> Any:
@@ -103,9 +103,10 @@ class Mish(Op):
         return g * (t + x * xp.sigmoid(x) * (1 - t * t))
 
 
-def _softplus(xp: Any, z: Array) -> Array:
+def _softplus(ctx: Node, z: Array) -> Array:
     """log(1 + exp(z)) without overflow."""
-    y = xp.abs(z)
+    xp = ctx.xp
+    y = ctx.backend.asarray(xp.abs(z))
     xp.negative(y, out=y)
     xp.exp(y, out=y)
     xp.log1p(y, out=y)
@@ -122,7 +123,7 @@ class Softplus(Op):
     @staticmethod
     def forward(ctx: Node, x: Array, beta: float, threshold: float) -> Array:
         z = x * beta
-        return ctx.xp.where(z > threshold, x, _softplus(ctx.xp, z) / beta)
+        return ctx.xp.where(z > threshold, x, _softplus(ctx, z) / beta)
 
     @staticmethod
     def backward(xp: Any, ctx: Node, g: Any, x: Any) -> Any:
@@ -139,7 +140,7 @@ class Logsigmoid(Op):
 
     @staticmethod
     def forward(ctx: Node, x: Array) -> Array:
-        return -_softplus(ctx.xp, -x)
+        return -_softplus(ctx, -x)
 
     @staticmethod
     def backward(xp: Any, ctx: Node, g: Any, x: Any) -> Any:
@@ -200,13 +201,13 @@ def _halves(axis: int, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple
 @op(method=False)
 def elu(input: "Tensor", alpha: float = 1.0, inplace: bool = False) -> "Tensor":
     """The input where it is positive, ``alpha * (exp(input) - 1)`` elsewhere (Clevert et al. 2016, arXiv:1511.07289)."""
-    return maybe_inplace(input, apply1(Elu, tensor_of(input, "elu"), float(alpha), 1.0, 1.0), inplace, "elu_")
+    return maybe_inplace(input, apply1(Elu, floating(input, "elu"), float(alpha), 1.0, 1.0), inplace, "elu_")
 
 
 @op(method=False)
 def selu(input: "Tensor", inplace: bool = False) -> "Tensor":
     """ELU with the scales that keep mean 0 and variance 1 (Klambauer et al. 2017, arXiv:1706.02515)."""
-    result = apply1(Elu, tensor_of(input, "selu"), _SELU_ALPHA, _SELU_SCALE, 1.0)
+    result = apply1(Elu, floating(input, "selu"), _SELU_ALPHA, _SELU_SCALE, 1.0)
     return maybe_inplace(input, result, inplace, "selu_")
 
 
@@ -219,7 +220,7 @@ def celu(input: "Tensor", alpha: float = 1.0, inplace: bool = False) -> "Tensor"
     """
     if alpha == 0:
         raise ValueError("celu: expected alpha not to be 0")
-    return maybe_inplace(input, apply1(Elu, tensor_of(input, "celu"), float(alpha), 1.0, 1.0 / alpha), inplace, "celu_")
+    return maybe_inplace(input, apply1(Elu, floating(input, "celu"), float(alpha), 1.0, 1.0 / alpha), inplace, "celu_")
 
 
 @op(method=False)
@@ -232,43 +233,43 @@ def gelu(input: "Tensor", approximate: str = "none") -> "Tensor":
     """
     if approximate not in ("none", "tanh"):
         raise ValueError(f"gelu: expected approximate to be 'none' or 'tanh', got {approximate!r}")
-    return apply1(Gelu, tensor_of(input, "gelu"), approximate == "tanh")
+    return apply1(Gelu, floating(input, "gelu"), approximate == "tanh")
 
 
 @op(method=False)
 def silu(input: "Tensor", inplace: bool = False) -> "Tensor":
     """``input * sigmoid(input)``, also called swish."""
-    return maybe_inplace(input, apply1(Silu, tensor_of(input, "silu")), inplace, "silu_")
+    return maybe_inplace(input, apply1(Silu, floating(input, "silu")), inplace, "silu_")
 
 
 @op(method=False)
 def mish(input: "Tensor", inplace: bool = False) -> "Tensor":
     """``input * tanh(softplus(input))`` (Misra 2019, arXiv:1908.08681)."""
-    return maybe_inplace(input, apply1(Mish, tensor_of(input, "mish")), inplace, "mish_")
+    return maybe_inplace(input, apply1(Mish, floating(input, "mish")), inplace, "mish_")
 
 
 @op(method=False)
 def softplus(input: "Tensor", beta: float = 1.0, threshold: float = 20.0) -> "Tensor":
     """``log(1 + exp(beta * input)) / beta``; the input itself where ``beta * input`` is above `threshold`."""
-    return apply1(Softplus, tensor_of(input, "softplus"), float(beta), float(threshold))
+    return apply1(Softplus, floating(input, "softplus"), float(beta), float(threshold))
 
 
 @op(method=False)
 def logsigmoid(input: "Tensor") -> "Tensor":
     """``log(sigmoid(input))``, exact also far below 0."""
-    return apply1(Logsigmoid, tensor_of(input, "logsigmoid"))
+    return apply1(Logsigmoid, floating(input, "logsigmoid"))
 
 
 @op(method=False)
 def softsign(input: "Tensor") -> "Tensor":
     """``input / (1 + abs(input))``."""
-    return apply1(Softsign, tensor_of(input, "softsign"))
+    return apply1(Softsign, floating(input, "softsign"))
 
 
 @op(method=False)
 def tanhshrink(input: "Tensor") -> "Tensor":
     """``input - tanh(input)``."""
-    return apply1(Tanhshrink, tensor_of(input, "tanhshrink"))
+    return apply1(Tanhshrink, floating(input, "tanhshrink"))
 
 
 @op(method=False)
@@ -283,17 +284,6 @@ def glu(input: "Tensor", dim: int = -1) -> "Tensor":
     if x._data.ndim == 0 or x._data.shape[axis] % 2:
         raise ShapeError(f"glu: expected an even size of dimension {dim}, got shape {list(x._data.shape)}")
     return apply1(Glu, x, axis)
-
-
-@op(method=False)
-def softmin(input: "Tensor", dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> "Tensor":
-    """The softmax of ``-input`` along `dim`."""
-    return (-tensor_of(input, "softmin")).softmax(_last_or(dim, input), dtype=dtype)
-
-
-def _last_or(dim: int | None, input: Any) -> int:
-    """torch's choice where no dimension is given: 0 for 0, 1 and 3 dimensions, else 1."""
-    return dim if dim is not None else 0 if input._data.ndim in (0, 1, 3) else 1
 
 
 @op(method=False)
@@ -314,5 +304,5 @@ def gumbel_softmax(
     if not hard:
         return soft
     index = soft.max(dim, keepdim=True)[1]
-    one = to_dtype(soft.detach().new_zeros(soft.shape), None).scatter(dim, index, 1.0)
+    one = soft.detach().new_zeros(soft.shape).scatter(dim, index, 1.0)
     return one - soft.detach() + soft
