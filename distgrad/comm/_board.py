@@ -22,7 +22,7 @@ import platform
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import IntEnum
 
 from ..errors import CollectiveMismatchError, CommTimeoutError, PeerLostError
@@ -229,31 +229,30 @@ class Board:
 
     def _mismatch(self) -> CollectiveMismatchError:
         self._write_line()
-        came = [row for row in range(0, self._size * ROW, ROW) if self._words[row] >= self._step]
-        self._await_lines(came)
-        lines = [f"  rank {row // ROW}: {self._called(row)}" for row in came]
-        absent = self._missing()
-        if absent:
-            lines.append(f"  not there yet: rank {', '.join(str(row // ROW) for row in absent)}")
+        self._await_lines()
+        rows = range(0, self._size * ROW, ROW)
+        lines = [f"  rank {row // ROW}: {self._called(row)}" for row in rows]
         return CollectiveMismatchError(
             f"expected all ranks in the same collective on equal sizes and dtypes, got, at call #{self._sequence} of "
             "this group:\n" + "\n".join(lines) + "\nmake every rank issue the same calls in the same order"
         )
 
-    def _await_lines(self, rows: Sequence[int]) -> None:
-        """Give the peers, which are about to find the same, a moment to write down their lines."""
+    def _await_lines(self) -> None:
+        """Give the peers, who are about to find the same, a moment to come and to write down where they are."""
         ready = [False]
 
         def look(waited: float) -> None:
             ready[0] = waited > _GRACE
 
         patience = Patience(look, spins=0)
-        while not ready[0] and any(self._words[row + _LINE_OF] < self._sequence for row in rows):
+        while not ready[0] and any(self._words[other + _LINE_OF] < self._sequence for other in self._others):
             patience.pause()
 
     def _called(self, row: int) -> str:
         if self._words[row + _LINE_OF] == self._sequence:
             return self._read(row, _LINE)
+        if self._words[row] < self._step:
+            return "has not come yet"
         slot = row + self._slot()
         return str(Call.unpack(self._words[slot], self._words[slot + 1]))
 

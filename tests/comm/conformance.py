@@ -273,12 +273,12 @@ def cases() -> list[tuple[str, Callable[[Communicator], None]]]:
 
     for n in SIZES:
         for own in (False, True):
-            for dtype in DTYPES:
+            for dtype in DTYPES if n in (7, 4099) else ("float32", "float16"):
                 add(check_all_reduce, n, dtype, ReduceOp.SUM, own)
             add(check_broadcast, n, "float32", own)
             add(check_all_gather, n, "float32", own)
             add(check_reduce_scatter, n, "float32", own)
-        for dtype in FLOATS:
+        for dtype in FLOATS if n == 4099 else ("float32",):
             add(check_all_reduce, n, dtype, ReduceOp.AVG, True)
         add(check_reduce, n, "float32")
         add(check_gather_scatter, n, "int64")

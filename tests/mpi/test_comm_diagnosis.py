@@ -1,0 +1,266 @@
+"""Errors between processes: every rank learns what went wrong, and none waits for ever.
+
+Each test works on a group of its own, because a group in which a collective failed cannot be used any more.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+import distgrad.comm as dist
+from distgrad.comm import Communicator
+from distgrad.comm._communicator import Options
+from distgrad.comm._dtypes import ROWS
+from distgrad.comm._mpi import MpiCommunicator
+from distgrad.comm._shm import ShmCommunicator
+from distgrad.errors import (
+    BackendUnavailableError,
+    CollectiveMismatchError,
+    CommError,
+    CommTimeoutError,
+    PeerLostError,
+)
+
+RANK, SIZE = MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size
+
+
+def make(backend: str, options: Options) -> Communicator:
+    """A group over all ranks; "wire" is mpi as between nodes, without a board."""
+    if backend == "wire":
+        return MpiCommunicator(MPI.COMM_WORLD.Dup(), options=options)
+    base = MpiCommunicator.world(options)
+    return base if backend == "mpi" else ShmCommunicator(base)
+
+
+@pytest.fixture(params=["mpi", "shm", "wire"])
+def group(request: pytest.FixtureRequest) -> Iterator[Communicator]:
+    yield make(request.param, Options(timeout=20))
+    MPI.COMM_WORLD.Barrier()
+
+
+@pytest.fixture(params=["mpi", "shm"])
+def group_with_board(request: pytest.FixtureRequest) -> Iterator[Communicator]:
+    yield make(request.param, Options(timeout=20))
+    MPI.COMM_WORLD.Barrier()
+
+
+LAST = SIZE - 1
+
+# What all ranks but the last call, what the last one calls, and how the message names the two.
+MISMATCHES: dict[str, tuple[Callable[[Communicator], None], Callable[[Communicator], None], str, str]] = {
+    "kind": (
+        lambda group: group.all_reduce(np.zeros(10, np.float32)),
+        lambda group: group.broadcast(np.zeros(10, np.float32)),
+        "all_reduce(SUM, 10 float32 = 40 bytes)",
+        "broadcast(root 0, 10 float32 = 40 bytes)",
+    ),
+    "size": (
+        lambda group: group.all_reduce(np.zeros(10, np.float32)),
+        lambda group: group.all_reduce(np.zeros(1_000_000, np.float32)),
+        "all_reduce(SUM, 10 float32 = 40 bytes)",
+        "all_reduce(SUM, 1,000,000 float32 = 4,000,000 bytes)",
+    ),
+    "dtype": (
+        lambda group: group.all_reduce(np.zeros(10, np.float32)),
+        lambda group: group.all_reduce(np.zeros(10, np.int32)),
+        "10 float32 = 40 bytes",
+        "10 int32 = 40 bytes",
+    ),
+    "operation": (
+        lambda group: group.all_reduce(np.zeros(10)),
+        lambda group: group.all_reduce(np.zeros(10), dist.ReduceOp.MAX),
+        "all_reduce(SUM",
+        "all_reduce(MAX",
+    ),
+    "root": (
+        lambda group: group.broadcast(np.zeros(10), 0),
+        lambda group: group.broadcast(np.zeros(10), 1),
+        "broadcast(root 0",
+        "broadcast(root 1",
+    ),
+    "extra": (
+        lambda group: group.barrier(),
+        lambda group: (group.all_gather_object("one more"), group.barrier())[1],
+        "barrier()",
+        "all_gather_object()",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MISMATCHES)
+def test_mismatch_is_raised_on_every_rank_with_both_sides_named(group: Communicator, kind: str) -> None:
+    most, last, first_side, second_side = MISMATCHES[kind]
+    group.barrier()
+    started = time.monotonic()
+    with pytest.raises(CollectiveMismatchError) as caught:
+        (last if group.rank == LAST else most)(group)
+    assert time.monotonic() - started < 5
+    lines = str(caught.value).splitlines()
+    assert any(line.startswith("  rank 0: ") and first_side in line for line in lines), lines
+    assert any(line.startswith(f"  rank {LAST}: ") and second_side in line for line in lines), lines
+    assert "test_comm_diagnosis.py:" in str(caught.value)
+    with pytest.raises(CommError, match="cannot be used any more"):
+        group.barrier()
+
+
+def test_a_rank_that_left_is_named(group_with_board: Communicator) -> None:
+    group = group_with_board
+    group.barrier()
+    if group.rank == LAST:
+        group._fail("ValueError: planted")
+    else:
+        started = time.monotonic()
+        with pytest.raises(PeerLostError, match=f"rank {LAST} gave up: ValueError: planted"):
+            group.all_reduce(np.zeros(3))
+        assert time.monotonic() - started < 2
+
+
+def test_a_message_from_a_rank_that_left(group_with_board: Communicator) -> None:
+    group = group_with_board
+    group.barrier()
+    if group.rank == LAST:
+        group._fail("it left")
+    else:
+        with pytest.raises(PeerLostError, match=f"receiving from rank {LAST}"):
+            group.recv(np.zeros(3), LAST)
+
+
+@pytest.mark.parametrize("backend", ["mpi", "shm", "wire"])
+def test_timeout(backend: str) -> None:
+    group = make(backend, Options(timeout=0.3))
+    MPI.COMM_WORLD.Barrier()
+    if group.rank != LAST:
+        with pytest.raises(
+            CommTimeoutError, match=r"all_reduce\(SUM, 3 float64 = 24 bytes\) at test_comm_diagnosis.py"
+        ):
+            group.all_reduce(np.zeros(3))
+        with pytest.raises(CommTimeoutError, match=f"receiving from rank {LAST}"):
+            group._irecv(np.zeros(3), LAST, 0).wait()
+    MPI.COMM_WORLD.Barrier()
+
+
+def test_stall_prints_one_table(capfd: pytest.CaptureFixture[str]) -> None:
+    group = ShmCommunicator(MpiCommunicator.world(Options(timeout=20, stall_warn=0.2)))
+    group.barrier()
+    if group.rank == LAST:
+        time.sleep(0.8)
+    group.all_reduce(np.zeros(3))
+    texts = group.all_gather_object(capfd.readouterr().err)
+    assert [text.count("has waited") for text in texts] == [1] + [0] * LAST
+    assert f"rank {LAST}: last made call #1, barrier(); process " in texts[0]
+    group.close()
+
+
+@pytest.mark.parametrize("root", [SIZE, -1, 7])
+def test_a_wrong_root_is_refused_on_every_rank(group: Communicator, root: int) -> None:
+    with pytest.raises(CommError, match=f"expected root to be a rank of this group, 0 to {LAST}, got {root}"):
+        group.broadcast(np.zeros(3), root)
+    group.barrier()  # nobody had entered a collective
+
+
+def test_messages_of_different_size(group: Communicator) -> None:
+    if group.rank == 0:
+        group.send(np.zeros(3), 1)
+        group.send(np.zeros(5), 1)
+    elif group.rank == 1:
+        with pytest.raises(CommError, match="expected 32 bytes, got 24"):
+            group.recv(np.zeros(4), 0)
+        with pytest.raises(CommError, match="expected both ranks to pass buffers of one size"):
+            group.recv(np.zeros(4), 0)
+
+
+# ---- init ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_group() -> Iterator[None]:
+    dist.destroy_process_group()
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("no_group")
+class TestInit:
+    def test_the_default_is_shared_memory(self) -> None:
+        assert (dist.get_rank(), dist.get_world_size()) == (RANK, SIZE)
+        dist.init_process_group("gloo", world_size=SIZE, rank=RANK, timeout=30)
+        assert dist.get_backend() == "shm" and dist.is_initialized()
+
+    def test_the_first_collective_joins(self) -> None:
+        assert not dist.is_initialized()
+        buffer = np.ones(2)
+        dist.all_reduce(buffer)
+        assert buffer[0] == SIZE and dist.is_initialized()
+        dist.init_process_group("mpi")  # may still follow
+        assert dist.get_backend() == "mpi"
+
+    def test_a_world_size_of_one_rank_alone_fails_everywhere(self) -> None:
+        with pytest.raises(CommError, match=f"expected world_size=99 .from the call on rank 1., got a job of {SIZE}"):
+            dist.init_process_group(world_size=99 if RANK == 1 else -1)
+
+    def test_a_wrong_rank_of_one_rank_fails_everywhere(self) -> None:
+        with pytest.raises(CommError, match=r"expected rank=77 .* got rank 0"):
+            dist.init_process_group(rank=77 if RANK == 0 else RANK)
+
+    def test_different_backends_fail_everywhere(self) -> None:
+        with pytest.raises(
+            BackendUnavailableError, match=r"(?s)same backend on every rank.*rank 0: mpi\n.*rank 1: shm"
+        ):
+            dist.init_process_group("mpi" if RANK == 0 else "shm")
+
+    @pytest.mark.parametrize("backend", ["serial", "nccl", "smoke"])
+    def test_backends_that_cannot_run(self, backend: str) -> None:
+        with pytest.raises(BackendUnavailableError):
+            dist.init_process_group(backend)
+
+    def test_groups_close_with_the_default_group(self) -> None:
+        dist.init_process_group()
+        pair = dist.new_group([0, 1])
+        dist.destroy_process_group()
+        if RANK < 2:
+            with pytest.raises(CommError, match="it was closed"):
+                dist.barrier(pair)
+
+
+# ---- private results, datatypes --------------------------------------------------------------------------------------
+
+
+def test_results_are_private_under_random_delays() -> None:
+    """What a fast rank writes after an all-reduce never reaches a slow one; both backends agree bit for bit."""
+    shm, mpi = make("shm", Options(timeout=30)), make("mpi", Options(timeout=30))
+    delays = np.random.default_rng(RANK)
+    values = np.random.default_rng(99 + RANK)
+    gradients = shm.empty(20_011, np.float32)
+    for step in range(150):
+        n = int(np.random.default_rng(step).choice([3, 1000, 20_011]))
+        gradients[:n] = values.integers(-1000, 1000, n)  # whole numbers: no order of addition rounds
+        wanted = gradients[:n].copy()
+        if delays.random() < 0.2:
+            time.sleep(delays.random() * 2e-3)
+        shm.all_reduce(gradients[:n])
+        got = gradients[:n].copy()
+        gradients[:n] = -1e9
+        mpi.all_reduce(wanted)
+        assert np.array_equal(got, wanted), step
+    shm.close()
+    mpi.close()
+
+
+def test_every_datatype_of_the_table_has_its_size() -> None:
+    for row in ROWS:
+        if row.mpi:
+            datatype = getattr(MPI, row.mpi)
+            assert datatype != MPI.DATATYPE_NULL and datatype.Get_size() == row.dtype.itemsize, row
+
+
+def test_nothing_of_ours_or_of_mpi_has_a_name_in_shared_memory() -> None:
+    group = make("shm", Options())
+    group.all_reduce(group.empty(100_000, np.float32))
+    with open("/proc/self/maps") as maps:
+        named = [line.split(maxsplit=5)[5].strip() for line in maps if "/dev/shm/" in line or "distgrad" in line]
+    assert all(path.endswith("(deleted)") for path in named), named
+    assert any("memfd:distgrad" in path for path in named)
+    group.close()
