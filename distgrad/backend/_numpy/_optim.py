@@ -149,7 +149,7 @@ def _adam(
     _blend(m, g, s, 1 - beta1)
     _blend_square(v, g, s, 1 - beta2)
     if largest is not None:
-        v = np.maximum(largest, v, largest)
+        v = np.maximum(largest, v, out=largest)
     np.sqrt(v, s)
     np.add(s, eps, s)
     np.divide(m, s, s)
@@ -256,7 +256,7 @@ def _adamax(
     np.absolute(g, s)
     np.add(s, eps, s)
     np.multiply(u, beta2, u)
-    np.maximum(u, s, u)
+    np.maximum(u, s, out=u)
     np.divide(m, u, s)
     _descend(p, s, s, lr)
 
