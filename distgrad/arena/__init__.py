@@ -2,7 +2,6 @@
 
 from ._arena import Arena as Arena
 from ._arena import Run as Run
-from ._arena import Runs as Runs
 from ._arena import Slot as Slot
 from ._arena import arenas_for as arenas_for
 from ._arena import build_arenas as build_arenas

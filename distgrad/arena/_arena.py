@@ -9,7 +9,6 @@ dtype or device, and a copy or a pickle of it never belongs to one.
 import weakref
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from operator import is_
 from typing import Any, TypeAlias
 
 from .._tensor import Tensor
@@ -218,45 +217,3 @@ def _alike(parameters: Sequence[Tensor], alone: set[Tensor]) -> Iterable[list[Te
     for p in parameters:
         groups[p if p in alone else (p.device, p._data.dtype)].append(p)
     return groups.values()
-
-
-class Runs:
-    """The runs of one list of parameters, found again only when gradients come, go or move.
-
-    An optimizer has one for each parameter group and asks for `current` at every step. Parameters that have a gradient
-    but no arena are moved into one.
-
-    Args:
-        parameters: leaf tensors.
-    """
-
-    def __init__(self, parameters: Iterable[Tensor]) -> None:
-        self.parameters = tuple(parameters)
-        self._grads: list[Tensor | None] = []  # what `grad` of each parameter was: its slot's, or None
-        self._runs: list[Run] = []
-
-    def current(self) -> list[Run]:
-        """The runs of the parameters that have a gradient now, with the gradients in place.
-
-        A gradient that lies elsewhere (one with a graph of its own, from create_graph) is copied into the slot's
-        memory; ``parameter.grad`` stays what it is.
-        """
-        grads = [p._grad for p in self.parameters]
-        if len(grads) != len(self._grads) or not all(map(is_, grads, self._grads)):
-            self._find()
-        return self._runs
-
-    def _find(self) -> None:
-        present = [p for p in self.parameters if p._grad is not None]
-        arenas = arenas_for(present)
-        for p in present:
-            slot = slot_of(p)
-            if slot is not None and p._grad is not slot.grad:
-                slot.grad._data[...] = p._grad._data
-        self._runs = [run for arena in arenas for run in arena.runs(present)]
-        self._grads = [None if p._grad is None else _slot_grad(p) for p in self.parameters]
-
-
-def _slot_grad(p: Tensor) -> Tensor | None:
-    slot = slot_of(p)
-    return None if slot is None else slot.grad

@@ -10,7 +10,7 @@ import pytest
 
 from distgrad import Tensor, tensor
 from distgrad._parameter import Parameter
-from distgrad.arena import Arena, Runs, arenas_for, build_arenas, slot_of
+from distgrad.arena import Arena, arenas_for, build_arenas, slot_of
 from distgrad.errors import ShapeError
 
 
@@ -133,40 +133,24 @@ def test_padding_in_runs_is_zero() -> None:
     assert not arena.param[~inside].any() and not arena.grad[~inside].any() and not arena.state_like().any()
 
 
-def test_runs_of_an_optimizer_follow_the_gradients() -> None:
+def test_new_arenas_take_parameters_and_gradients_along() -> None:
     parameters = three()
-    runs = Runs(parameters)
-    assert runs.current() == []
+    (old,) = arenas_for(parameters)
     sum((p * 2.0).sum() for p in parameters).backward()  # type: ignore[union-attr]
-    (run,) = runs.current()
-    assert list(run.parameters) == parameters[::-1] and run.grad[0] == 2
-    assert runs.current()[0] is run
-    parameters[1].grad = None
-    assert len(runs.current()) == 2
-    parameters[1].grad = tensor(np.full(5, 7, "float32"))
-    (run,) = runs.current()
-    assert run.grad[slot_of(parameters[1]).offset - run.start] == 7  # type: ignore[union-attr]
+    slot = slot_of(parameters[0])
+    (new,) = build_arenas(parameters, world_size=2, headers=True)
+    assert slot is not None and slot.parameter is None
+    assert old.runs(parameters) == []
+    (run,) = new.runs(parameters)
+    assert run.grad[0] == 2 and all(in_arena(p, new) for p in parameters)
 
 
-def test_runs_notice_a_new_arena() -> None:
-    parameters = three()
-    runs = Runs(parameters)
-    sum((p * 2.0).sum() for p in parameters).backward()  # type: ignore[union-attr]
-    (old,) = runs.current()
-    build_arenas(parameters)
-    (new,) = runs.current()
-    assert new.arena is not old.arena and new.grad[0] == 2
-    assert np.shares_memory(parameters[0]._data, new.param)
-
-
-def test_runs_take_a_gradient_with_a_graph_of_its_own() -> None:
+def test_a_gradient_with_a_graph_of_its_own_keeps_it() -> None:
     p = parameter(3, start=1)
-    runs = Runs([p])
-    for factor in (1, 2):
-        (p * p).sum().backward(create_graph=True)
-        (run,) = runs.current()
-        assert run.grad.tolist() == [2 * factor, 4 * factor, 6 * factor]
-        assert p.grad is not None and p.grad.requires_grad
+    (p * p).sum().backward(create_graph=True)
+    (arena,) = arenas_for([p])
+    assert p.grad is not None and p.grad.requires_grad
+    assert arena.grad[:3].tolist() == [2, 4, 6]
 
 
 def test_clear_unset() -> None:

@@ -121,10 +121,11 @@ def check(steps: int, share: float) -> None:
 
 
 def test_gradients_are_right_in_every_step() -> None:
-    check(300, 0.1)
+    check(500, 0.1)
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("'slow' not in config.option.markexpr", reason="takes a minute: pytest -m 'mpi and slow'")
 def test_gradients_are_right_in_ten_thousand_steps() -> None:
     check(10_000, 0.05)
 

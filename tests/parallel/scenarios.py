@@ -13,9 +13,10 @@ import numpy as np
 
 import distgrad as dg
 from distgrad import Parameter, Tensor, comm
-from distgrad.arena import Runs, slot_of
+from distgrad.arena import slot_of
 from distgrad.errors import CollectiveMismatchError
-from distgrad.nn import Module
+from distgrad.nn import BatchNorm2d, Conv2d, CrossEntropyLoss, Flatten, Linear, Module, ReLU, Sequential
+from distgrad.optim import SGD, Adam
 from distgrad.parallel import DistributedDataParallel
 from tests.parallel.models import IN, OUT, Centred, Dense, Net, close, grads, loss, part, values, whole_batch
 
@@ -103,8 +104,8 @@ def gradients_lie_in_the_arena_and_between_them_is_nothing() -> None:
         assert slot is not None and p.grad is slot.grad and np.shares_memory(p.grad._data, arena.grad)
         slot.view(inside)[...] = True
     assert not arena.grad[~inside].any() and not arena.param[~inside].any()
-    (run,) = Runs(model.parameters()).current()
-    assert run.arena is arena
+    (run,) = arena.runs(model.parameters())
+    assert len(run.parameters) == 4
 
 
 @scenario
@@ -472,6 +473,29 @@ def buffers_can_be_left_alone() -> None:
 
 
 @scenario
+def a_network_with_batch_norm() -> None:
+    def build() -> Module:
+        dg.manual_seed(place()[0])
+        return Sequential(Conv2d(1, 4, 3), BatchNorm2d(4), ReLU(), Flatten(), Linear(4 * 4 * 4, 3))
+
+    model = DistributedDataParallel(build())
+    optimizer = SGD(model.parameters(), lr=0.05, momentum=0.9)
+    criterion = CrossEntropyLoss()
+    images, labels = values(place()[0], 6, 1, 6, 6), dg.tensor(np.arange(6) % 3)
+    first = None
+    for _ in range(30):
+        optimizer.zero_grad()
+        value = criterion(model(images), labels) + criterion(model(images * 0.9), labels)
+        value.backward()
+        optimizer.step()
+        first = value.item() if first is None else first
+    assert value.item() < 0.5 * first
+    state = [(name, t.numpy().tobytes()) for name, t in model.state_dict().items()]
+    assert len(state) == 9 and all(other == state for other in everyone(state))
+    assert model.module[1].num_batches_tracked.item() == 60
+
+
+@scenario
 def two_forwards_with_buffers_before_one_backward() -> None:
     class Saves(Centred):
         def forward(self, x: Tensor) -> Tensor:
@@ -605,17 +629,23 @@ def copies_and_pickles() -> None:
 
 @scenario
 def an_optimizer_that_was_there_first() -> None:
-    net = Net()
-    runs = Runs(net.parameters())
-    backward(net, whole_batch())
-    assert runs.current()
-    descend(net)
-    model, reference = DistributedDataParallel(net), copy.deepcopy(net)
-    reference.load_state_dict(model.state_dict())
-    backward(model, whole_batch())
-    assert close(grads(net), large_batch_grads(reference, whole_batch()))
-    (run,) = runs.current()
-    assert model._reducer is not None and run.arena is model._reducer.arenas[0]
+    def train(model: Module, optimizer: Adam, steps: range, rows: Callable[[Tensor], Tensor]) -> None:
+        for step in steps:
+            optimizer.zero_grad()
+            x, y = whole_batch(step)
+            loss(model(rows(x)), rows(y)).backward()
+            optimizer.step()
+
+    def everything(t: Tensor) -> Tensor:
+        return t
+
+    net, reference = Net(), Net()
+    optimizer = Adam(net.parameters(), 0.1)
+    train(net, optimizer, range(2), everything)
+    train(DistributedDataParallel(net), optimizer, range(2, 6), mine)
+    train(reference, Adam(reference.parameters(), 0.1), range(6), everything)
+    for p, q in zip(net.parameters(), reference.parameters(), strict=True):
+        assert np.allclose(p.numpy(force=True), q.numpy(force=True), rtol=1e-4, atol=1e-5)
 
 
 @scenario
