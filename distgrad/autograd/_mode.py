@@ -106,7 +106,8 @@ class _GradMode:
                     try:
                         step = functools.partial(generator.send, (yield value))
                     except GeneratorExit:
-                        generator.close()
+                        with self._fresh():
+                            generator.close()
                         raise
                     except BaseException as error:
                         step = functools.partial(generator.throw, error)

@@ -263,8 +263,9 @@ def method_problems(spec: OpSpec) -> list[str]:
             ours = list(inspect.signature(method).parameters.values())[1:]
             theirs = list(inspect.signature(spec.function).parameters.values())
             del theirs[own_position(spec)]
-            if [(p.name, p.default) for p in ours] != [(p.name, p.default) for p in theirs]:
-                problems.append(f"Tensor.{spec.name} takes {[p.name for p in ours]}, the function {[p.name for p in theirs]}")
+            same_names = [p.name for p in ours] == [p.name for p in theirs]
+            if not same_names or any(p.default not in (p.empty, q.default) for p, q in zip(ours, theirs, strict=True)):
+                problems.append(f"Tensor.{spec.name} takes {ours}, the function {theirs}")
     if spec.inplace and not hasattr(Tensor, spec.name + "_"):
         problems.append(f"Tensor.{spec.name}_ is missing")
     return problems
