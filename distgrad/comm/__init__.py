@@ -6,6 +6,7 @@ on flat buffers with the `Communicator` that `get_default` returns.
 """
 
 from ._communicator import Communicator as Communicator
+from ._communicator import Communicator as ProcessGroup  # noqa: F401 - torch's name for it
 from ._communicator import Options as Options
 from ._functional import P2POp as P2POp
 from ._functional import all_gather as all_gather
@@ -35,7 +36,10 @@ from ._init import destroy_process_group as destroy_process_group
 from ._init import get_default as get_default
 from ._init import init_process_group as init_process_group
 from ._init import is_available as is_available
+from ._init import is_gloo_available as is_gloo_available
 from ._init import is_initialized as is_initialized
+from ._init import is_mpi_available as is_mpi_available
+from ._init import is_nccl_available as is_nccl_available
 from ._init import measure as measure
 from ._init import statistics as statistics
 from ._membership import GroupMember as GroupMember

@@ -72,6 +72,10 @@ class Communicator(ABC):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} rank {self.rank} of {self.size}>"
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Communicator":
+        """Itself: a copied model goes on in the same group."""
+        return self
+
     # ---- collectives -------------------------------------------------------------------------------------------
 
     def all_reduce(self, buffer: Array, op: ReduceOp = ReduceOp.SUM) -> None:

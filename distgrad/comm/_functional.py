@@ -291,8 +291,8 @@ def all_to_all(
     return _run(found, work, targets, async_op)
 
 
-def barrier(group: Group = None, async_op: bool = False) -> Work | None:
-    """Return when every rank has called this."""
+def barrier(group: Group = None, async_op: bool = False, device_ids: Sequence[int] | None = None) -> Work | None:
+    """Return when every rank has called this; `device_ids` is accepted as in torch and not used."""
     found = member(group)
     return None if found is None else _run(found, found.barrier, [], async_op)
 

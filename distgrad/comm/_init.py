@@ -6,6 +6,7 @@ DISTGRAD_STALL_WARN (seconds), which the launcher sets.
 
 import atexit
 import functools
+import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -120,6 +121,21 @@ def is_available() -> bool:
     return True
 
 
+def is_mpi_available() -> bool:
+    """Whether mpi4py is installed."""
+    return importlib.util.find_spec("mpi4py") is not None
+
+
+def is_gloo_available() -> bool:
+    """True: torch's name for communication between CPUs stands for the best backend here."""
+    return True
+
+
+def is_nccl_available() -> bool:
+    """False: this version has no NCCL backend."""
+    return False
+
+
 def is_initialized() -> bool:
     """Whether the process belongs to a default group: after `init_process_group`, or after a first collective."""
     mine = groups()
@@ -178,7 +194,7 @@ def _create(backend: str | None, options: Options, world_size: int, rank: int) -
     _announce_leaving()
     wishes = base.all_gather_object((wanted, world_size, rank))
     _check_place([wish[1:] for wish in wishes], base.size)
-    return _choose([wish[0] for wish in wishes], Topology.discover(base)).create(base)
+    return _start([wish[0] for wish in wishes], base, Topology.discover(base))
 
 
 @functools.cache
@@ -202,18 +218,26 @@ def _resolve_name(backend: str | None) -> str | None:
     return name
 
 
-def _choose(wanted: Sequence[str | None], topology: Topology) -> Backend:
-    """The backend for all ranks; every rank comes to the same choice, because all see the same wishes and topology."""
+def _start(wanted: Sequence[str | None], base: MpiCommunicator, topology: Topology) -> Communicator:
+    """The default group on the best backend that works. All ranks see the same wishes, topology and failures."""
+    reasons: dict[str, str] = {}
+    for backend in _candidates(wanted):
+        reason = backend.unavailable(topology)
+        if reason is None:
+            try:
+                return backend.create(base)
+            except CommError as error:  # on every rank alike
+                reason = str(error)
+        reasons[backend.name] = reason
+    raise BackendUnavailableError("; ".join(f"backend {name}: {reason}" for name, reason in reasons.items()))
+
+
+def _candidates(wanted: Sequence[str | None]) -> Sequence[Backend]:
+    """The backends to try, by what each rank asked for."""
     if len(set(wanted)) > 1:
         lines = "".join(f"\n  rank {rank}: {name}" for rank, name in enumerate(wanted))
         raise BackendUnavailableError(f"expected the same backend on every rank, got:{lines}")
-    reasons = {backend.name: backend.unavailable(topology) for backend in BACKENDS}
-    if wanted[0] is not None:
-        reasons = {wanted[0]: reasons[wanted[0]]}
-    for backend in BACKENDS:
-        if backend.name in reasons and reasons[backend.name] is None:
-            return backend
-    raise BackendUnavailableError("; ".join(f"backend {name}: {reason}" for name, reason in reasons.items()))
+    return [backend for backend in BACKENDS if wanted[0] in (None, backend.name)]
 
 
 def _check_place(places: Sequence[tuple[int, int]], size: int) -> None:

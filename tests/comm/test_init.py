@@ -105,16 +105,42 @@ ONE_NODE = Topology.of(0, ["a", "a"])
 TWO_NODES = Topology.of(0, ["a", "b"])
 
 
-def test_choice_of_the_backend() -> None:
-    assert _init._choose([None, None], ONE_NODE).name == "shm"
-    assert _init._choose([None, None], TWO_NODES).name == "mpi"
-    assert _init._choose(["mpi", "mpi"], ONE_NODE).name == "mpi"
+class Base:
+    """Stands for a group over MPI."""
+
+
+def start(wanted: list[str | None], topology: Topology) -> str:
+    """The class of the group that ranks with these wishes start."""
+    return type(_init._start(wanted, Base(), topology)).__name__  # type: ignore[arg-type]
+
+
+def test_choice_of_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Shm:
+        def __init__(self, base: Base) -> None:
+            self.base = base
+
+    shm, mpi = _init.BACKENDS
+    monkeypatch.setattr(_init, "BACKENDS", (shm._replace(create=Shm), mpi))
+    assert start([None, None], ONE_NODE) == "Shm"
+    assert start([None, None], TWO_NODES) == "Base"
+    assert start(["mpi", "mpi"], ONE_NODE) == "Base"
     with pytest.raises(
         BackendUnavailableError, match="backend shm: shm needs all ranks on one node, and they are on 2"
     ):
-        _init._choose(["shm", "shm"], TWO_NODES)
+        start(["shm", "shm"], TWO_NODES)
     with pytest.raises(BackendUnavailableError, match=r"(?s)same backend on every rank.*rank 0: shm.*rank 1: mpi"):
-        _init._choose(["shm", "mpi"], ONE_NODE)
+        start(["shm", "mpi"], ONE_NODE)
+
+
+def test_a_backend_that_fails_to_start_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(base: Base) -> None:
+        raise CommError("no shared memory")
+
+    shm, mpi = _init.BACKENDS
+    monkeypatch.setattr(_init, "BACKENDS", (shm._replace(create=fail), mpi))
+    assert start([None, None], ONE_NODE) == "Base"
+    with pytest.raises(BackendUnavailableError, match="backend shm: no shared memory"):
+        start(["shm", "shm"], ONE_NODE)
 
 
 def test_measure() -> None:

@@ -11,10 +11,11 @@ import pytest
 from mpi4py import MPI
 
 import distgrad.comm as dist
-from distgrad.comm import Communicator
+from distgrad.comm import Communicator, _segment, _topology
+from distgrad.comm._board import Board
 from distgrad.comm._communicator import Options
 from distgrad.comm._dtypes import ROWS
-from distgrad.comm._mpi import MpiCommunicator
+from distgrad.comm._mpi import MpiCommunicator, WireMeeting
 from distgrad.comm._shm import ShmCommunicator
 from distgrad.errors import (
     BackendUnavailableError,
@@ -215,6 +216,27 @@ class TestInit:
     def test_backends_that_cannot_run(self, backend: str) -> None:
         with pytest.raises(BackendUnavailableError):
             dist.init_process_group(backend)
+
+    def test_between_nodes_the_default_is_mpi(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_topology, "node_name", lambda: f"node {RANK % 2}")
+        dist.init_process_group()
+        group = dist.get_default()
+        assert isinstance(group, MpiCommunicator) and isinstance(group._meeting, WireMeeting)
+        assert dist.Topology.discover(group).nodes[0] == tuple(range(0, SIZE, 2))
+        node = group.split(RANK % 2)
+        assert isinstance(node, MpiCommunicator) and isinstance(node._meeting, Board) == (node.size > 1)
+        dist.destroy_process_group()
+        with pytest.raises(BackendUnavailableError, match="shm needs all ranks on one node, and they are on 2"):
+            dist.init_process_group("shm")
+
+    def test_without_shared_memory_the_default_is_mpi(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_segment, "default_stores", list)
+        dist.init_process_group()
+        assert dist.get_backend() == "mpi"
+        dist.barrier()
+        dist.destroy_process_group()
+        with pytest.raises(BackendUnavailableError, match="backend shm: no shared memory of"):
+            dist.init_process_group("shm")
 
     def test_groups_close_with_the_default_group(self) -> None:
         dist.init_process_group()
