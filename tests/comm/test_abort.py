@@ -1,0 +1,110 @@
+"""The parts of the abort hook that need no job to end; tests/launch/test_exit_matrix.py does the rest."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+import pytest
+
+from distgrad.comm import _abort, _last_words
+from distgrad.comm._last_words import Report, deliver, read_reports, with_rank
+from distgrad.errors import CommTimeoutError, PeerLostError
+from tests.jobs import clean_environment
+
+REPORT = Report(2, 1.5, False, 1, "Traceback\n  here\nValueError: cause\n")
+
+
+def raised_from(cause: BaseException, error: BaseException) -> BaseException:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "secondary"),
+    [
+        (PeerLostError("rank 2 died"), True),
+        (raised_from(PeerLostError("rank 2 died"), RuntimeError("training failed")), True),
+        (CommTimeoutError("nobody came"), False),
+        (ValueError("mine"), False),
+        (raised_from(ValueError("mine"), RuntimeError("training failed")), False),
+    ],
+)
+def test_an_error_about_a_lost_peer_is_secondary(error: BaseException, secondary: bool) -> None:
+    assert _abort._is_secondary(error) == secondary
+
+
+def fail_in(file: str) -> TracebackType | None:
+    """The traceback of an error in code from a file of this name."""
+    try:
+        exec(compile("raise_it()", file, "exec"), {"raise_it": lambda: [][0]})
+    except IndexError as error:
+        return error.__traceback__ and error.__traceback__.tb_next
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("file", "shown"),
+    [("/home/me/train.py", True), ("/x/distgrad/launch/_run.py", False), ("<frozen runpy>", False)],
+)
+def test_the_launchers_own_frames_are_left_out(file: str, shown: bool) -> None:
+    trace = _abort._from_script(fail_in(file))
+    assert trace is not None
+    assert (trace.tb_frame.f_code.co_filename == file) == shown
+
+
+def test_nothing_is_installed_outside_a_job() -> None:
+    code = "import sys, distgrad; print(sys.excepthook is sys.__excepthook__)"
+    result = subprocess.run([sys.executable, "-c", code], env=clean_environment(), capture_output=True, text=True)
+    assert result.stdout == "True\n"
+
+
+def test_every_line_says_its_rank() -> None:
+    assert with_rank(REPORT) == "[rank 2] Traceback\n[rank 2]   here\n[rank 2] ValueError: cause\n"
+
+
+def test_a_report_goes_to_the_parent_where_there_is_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    deliver(REPORT, tmp_path)
+    assert read_reports(tmp_path) == [REPORT]
+    assert capfd.readouterr().err == ""
+
+
+def test_a_report_goes_to_the_screen_where_its_folder_is_gone(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    deliver(REPORT, tmp_path / "gone")
+    deliver(REPORT, None)
+    assert capfd.readouterr().err == 2 * with_rank(REPORT)
+
+
+def test_a_rank_waits_until_its_words_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MPICH drops what is still in the pipe when the job is aborted."""
+    reader, writer = os.pipe()
+    os.write(writer, b"words")
+    assert _last_words._unread(writer) == 5
+    os.read(reader, 5)
+    assert _last_words._unread(writer) == 0
+    os.close(reader)
+    os.close(writer)
+    monkeypatch.setattr(_last_words, "_unread", lambda descriptor: 1)  # nobody reads: not for ever
+    monkeypatch.setattr(_last_words, "READER_PATIENCE", 0.05)
+    start = time.monotonic()
+    _last_words._await_readers()
+    assert 0.05 <= time.monotonic() - start < 1.0
+
+
+def test_only_names_of_the_mpi_library_are_forgotten(tmp_path: Path) -> None:
+    own = [Path(f"/dev/shm/{name}{os.getpid()}-test") for name in ("mpich_shm_", "sm_segment.", "other-")]
+    maps = tmp_path / "maps"
+    maps.write_text("".join(f"7f00-7f01 rw-s 00000000 00:01 7    {path}\n" for path in own) + "7f02-7f03 rw-p 0 0 0\n")
+    for path in own:
+        path.touch()
+    try:
+        _abort.forget_mpi_files(str(maps))
+        _abort.forget_mpi_files(str(maps))  # another rank was faster
+        _abort.forget_mpi_files(str(tmp_path / "none"))
+        assert [path.exists() for path in own] == [False, False, True]
+    finally:
+        own[2].unlink()
