@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 MPIRUN := $(BIN)/mpirun
 
+# Each test that starts processes would compile all modules again in every one of them.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test check lint types architecture pytest test-3 test-openmpi gpu clean
 
 help:

@@ -1,0 +1,94 @@
+"""Every example runs at toy size, alone and on ranks, and says what it promises."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.jobs import ROOT, Job, Mpi, installed_mpis
+
+EXAMPLES = ROOT / "examples"
+
+# The arguments with which each example is over in seconds, and what its last lines must hold.
+TOY = {
+    "linear_regression.py": ((), r"explained variance 0\.5[01]\d"),
+    "digits.py": (("--epochs", "2"), r"test accuracy +(9\d|100)\.\d+ %"),
+    "char_gpt.py": (
+        "--steps 3 --width 32 --depth 1 --context 16 --batch 4 --characters 5000 --write 5".split(),
+        r"loss [45]\.\d+ -> [345]\.\d+",
+    ),
+}
+
+
+def run(command: list[str], directory: Path, seconds: float = 120) -> str:
+    outcome = Job(command, directory).finish(seconds)
+    assert outcome.code == 0, outcome.output
+    assert not outcome.left
+    return outcome.output
+
+
+def arguments(name: str) -> list[str]:
+    return [str(EXAMPLES / name), *TOY[name][0]]
+
+
+def test_no_example_is_forgotten() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == set(TOY)
+
+
+@pytest.mark.parametrize("name", TOY)
+def test_examples_are_short(name: str) -> None:
+    assert len((EXAMPLES / name).read_text().splitlines()) < 150
+
+
+@pytest.mark.parametrize("name", TOY)
+def test_runs_as_a_plain_script(name: str, tmp_path: Path) -> None:
+    output = run([sys.executable, *arguments(name)], tmp_path)
+    assert re.search(TOY[name][1], output), output
+
+
+@pytest.mark.parametrize("name", TOY)
+@pytest.mark.parametrize("mpi", installed_mpis(), ids=lambda mpi: mpi.name)
+def test_runs_on_two_ranks(mpi: Mpi, name: str, tmp_path: Path) -> None:
+    output = run(mpi.job(2, "-m", "distgrad.launch", *arguments(name)), tmp_path)
+    assert re.search(TOY[name][1], output), output
+    assert output.count("step/s") > 0 or name == "linear_regression.py"  # the progress bar
+
+
+def losses(output: str) -> list[float]:
+    return [float(value) for value in re.findall(r"loss ([\d.e+-]+)\n", output)]
+
+
+@pytest.mark.parametrize("mpi", installed_mpis(), ids=lambda mpi: mpi.name)
+def test_digits_has_the_same_losses_on_any_number_of_ranks(mpi: Mpi, tmp_path: Path) -> None:
+    script = [str(EXAMPLES / "digits.py"), "--epochs", "5", "--losses"]
+    reference = losses(run([sys.executable, *script], tmp_path))
+    assert len(reference) == 55
+    for ranks in (2, 3, 4):
+        found = losses(run(mpi.job(ranks, "-m", "distgrad.launch", *script), tmp_path))
+        assert found[:50] == pytest.approx(reference[:50], rel=1e-5), ranks
+
+
+def share(output: str) -> float:
+    match = re.search(r"in communication +([\d.]+) %", output)
+    assert match, output
+    return float(match[1])
+
+
+def test_digits_measures_its_communication(tmp_path: Path) -> None:
+    script = ["-m", "distgrad.launch", *arguments("digits.py")]
+    alone = share(run([sys.executable, *script], tmp_path))
+    assert alone < 2
+    for mpi in installed_mpis()[:1]:
+        delayed = share(run(mpi.job(2, *script, "--delay", "0.05"), tmp_path))
+        assert delayed > alone + 10  # rank 0 waits for the one that sleeps
+
+
+def test_digits_writes_the_checkpoint_that_it_names(tmp_path: Path) -> None:
+    output = run([sys.executable, *arguments("digits.py"), "--save", "here.pt"], tmp_path)
+    assert "checkpoint        here.pt" in output
+    import distgrad
+
+    state = distgrad.load(tmp_path / "here.pt")
+    assert state["features.0.weight"].shape == (16, 1, 3, 3)
+    assert not any(key.startswith("module.") for key in state)
