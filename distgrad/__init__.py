@@ -18,6 +18,7 @@ from . import checkpoint as checkpoint
 from . import comm as comm
 from . import cuda as cuda
 from . import data as _data
+from . import linalg as linalg
 from . import nn as nn
 from . import ops as ops
 from . import optim as optim
@@ -29,6 +30,18 @@ from ._tensor import Tensor as Tensor
 from ._tensor_str import get_printoptions as get_printoptions
 from ._tensor_str import printoptions as printoptions
 from ._tensor_str import set_printoptions as set_printoptions
+from ._type_names import BFloat16Tensor as BFloat16Tensor
+from ._type_names import BoolTensor as BoolTensor
+from ._type_names import ByteTensor as ByteTensor
+from ._type_names import CharTensor as CharTensor
+from ._type_names import ComplexDoubleTensor as ComplexDoubleTensor
+from ._type_names import ComplexFloatTensor as ComplexFloatTensor
+from ._type_names import DoubleTensor as DoubleTensor
+from ._type_names import FloatTensor as FloatTensor
+from ._type_names import HalfTensor as HalfTensor
+from ._type_names import IntTensor as IntTensor
+from ._type_names import LongTensor as LongTensor
+from ._type_names import ShortTensor as ShortTensor
 from ._version import __version__ as __version__
 from .autograd import enable_grad as enable_grad
 from .autograd import inference_mode as inference_mode
@@ -100,6 +113,7 @@ from .ops import avg_pool1d as avg_pool1d
 from .ops import baddbmm as baddbmm
 from .ops import bernoulli as bernoulli
 from .ops import bilinear as bilinear
+from .ops import bincount as bincount
 from .ops import binomial as binomial
 from .ops import bitwise_and as bitwise_and
 from .ops import bitwise_not as bitwise_not
@@ -134,21 +148,26 @@ from .ops import conv3d as conv3d
 from .ops import conv_transpose1d as conv_transpose1d
 from .ops import conv_transpose2d as conv_transpose2d
 from .ops import conv_transpose3d as conv_transpose3d
+from .ops import corrcoef as corrcoef
 from .ops import cos as cos
 from .ops import cosh as cosh
 from .ops import cosine_similarity as cosine_similarity
 from .ops import count_nonzero as count_nonzero
+from .ops import cov as cov
+from .ops import cross as cross
 from .ops import cummax as cummax
 from .ops import cummin as cummin
 from .ops import cumprod as cumprod
 from .ops import cumsum as cumsum
 from .ops import default_generator as default_generator
+from .ops import det as det
 from .ops import detach as detach
 from .ops import diag as diag
 from .ops import diag_embed as diag_embed
 from .ops import diagflat as diagflat
 from .ops import diagonal as diagonal
 from .ops import diagonal_scatter as diagonal_scatter
+from .ops import diff as diff
 from .ops import dist as dist
 from .ops import div as div
 from .ops import dot as dot
@@ -190,6 +209,7 @@ from .ops import gru as gru
 from .ops import gru_cell as gru_cell
 from .ops import gt as gt
 from .ops import hardshrink as hardshrink
+from .ops import histc as histc
 from .ops import hsplit as hsplit
 from .ops import hstack as hstack
 from .ops import index_add as index_add
@@ -200,6 +220,11 @@ from .ops import index_reduce as index_reduce
 from .ops import index_select as index_select
 from .ops import initial_seed as initial_seed
 from .ops import inner as inner
+from .ops import inv as inverse  # noqa: F401
+from .ops import is_complex as is_complex
+from .ops import is_floating_point as is_floating_point
+from .ops import is_nonzero as is_nonzero
+from .ops import is_tensor as is_tensor
 from .ops import isclose as isclose
 from .ops import isfinite as isfinite
 from .ops import isin as isin
@@ -216,6 +241,7 @@ from .ops import log2 as log2
 from .ops import log10 as log10
 from .ops import log_softmax as log_softmax
 from .ops import logcumsumexp as logcumsumexp
+from .ops import logdet as logdet
 from .ops import logical_and as logical_and
 from .ops import logical_not as logical_not
 from .ops import logical_or as logical_or
@@ -230,6 +256,7 @@ from .ops import masked_fill as masked_fill
 from .ops import masked_scatter as masked_scatter
 from .ops import masked_select as masked_select
 from .ops import matmul as matmul
+from .ops import matrix_power as matrix_power
 from .ops import max as max
 from .ops import max_pool1d as max_pool1d
 from .ops import max_pool2d as max_pool2d
@@ -250,13 +277,16 @@ from .ops import multinomial as multinomial
 from .ops import mv as mv
 from .ops import nanmean as nanmean
 from .ops import nanmedian as nanmedian
+from .ops import nanquantile as nanquantile
 from .ops import nansum as nansum
 from .ops import narrow as narrow
 from .ops import ne as ne
 from .ops import neg as neg
 from .ops import nonzero as nonzero
 from .ops import nonzero_static as nonzero_static
+from .ops import norm as norm
 from .ops import normal as normal
+from .ops import numel as numel
 from .ops import ones as ones
 from .ops import ones_like as ones_like
 from .ops import outer as ger  # noqa: F401
@@ -271,6 +301,7 @@ from .ops import pow as pow
 from .ops import prelu as prelu
 from .ops import prod as prod
 from .ops import put as put
+from .ops import quantile as quantile
 from .ops import rand as rand
 from .ops import rand_like as rand_like
 from .ops import randint as randint
@@ -286,6 +317,7 @@ from .ops import relu_ as relu_
 from .ops import remainder as remainder
 from .ops import repeat_interleave as repeat_interleave
 from .ops import reshape as reshape
+from .ops import result_type as result_type
 from .ops import rms_norm as rms_norm
 from .ops import rnn_relu as rnn_relu
 from .ops import rnn_relu_cell as rnn_relu_cell
@@ -311,6 +343,7 @@ from .ops import sigmoid as sigmoid
 from .ops import sign as sign
 from .ops import sin as sin
 from .ops import sinh as sinh
+from .ops import slogdet as slogdet
 from .ops import softmax as softmax
 from .ops import sort as sort
 from .ops import split as split

@@ -40,6 +40,14 @@ class Size(tuple[int, ...]):
     def __add__(self, other: Any) -> "Size":
         return Size(tuple(self) + tuple(other))
 
+    def __radd__(self, other: Any) -> "Size":
+        return Size(tuple(other) + tuple(self))
+
+    def __mul__(self, count: Any) -> "Size":
+        return Size(tuple(self) * count)
+
+    __rmul__ = __mul__
+
 
 def _inplace(function: Callable[..., Any]) -> Callable[..., "Tensor"]:
     """The in-place form of an operation: its result's values and history become the tensor's own."""
@@ -114,6 +122,8 @@ class Tensor(TensorBase):
         """The number of dimensions."""
         return self._data.ndim  # type: ignore[no-any-return]
 
+    ndimension = dim
+
     def numel(self) -> int:
         """The number of elements."""
         return self._data.size  # type: ignore[no-any-return]
@@ -157,6 +167,40 @@ class Tensor(TensorBase):
     def is_contiguous(self) -> bool:
         """Whether the elements lie in row-major order without gaps."""
         return bool(self._data.flags.c_contiguous)
+
+    def storage_offset(self) -> int:
+        """Where the first element lies in the memory of the tensor that this is a view of, in elements."""
+        base = self if self._base is None else self._base
+        backend = backend_of(self._data)
+        distance = backend.address(self._data) - backend.address(base._data)
+        return distance // int(self._data.itemsize)
+
+    def is_same_size(self, other: "Tensor") -> bool:
+        """Whether both have one shape."""
+        return bool(self._data.shape == other._data.shape)
+
+    def is_signed(self) -> bool:
+        """Whether the dtype holds negative values."""
+        return self.dtype.is_signed
+
+    def get_device(self) -> int:
+        """The number of the GPU; -1 on the CPU."""
+        index = self.device.index
+        return -1 if index is None else index
+
+    def pin_memory(self) -> "Tensor":
+        """The tensor itself: copies to a GPU go through pinned memory by themselves."""
+        return self
+
+    def is_pinned(self) -> bool:
+        """False: memory is pageable."""
+        return False
+
+    def is_inference(self) -> bool:
+        """False: tensors made in `inference_mode` are ordinary ones."""
+        return False
+
+    is_sparse = is_quantized = is_meta = is_nested = is_mkldnn = False
 
     def is_floating_point(self) -> bool:
         """Whether the dtype is a floating-point one."""
@@ -323,6 +367,21 @@ class Tensor(TensorBase):
         """Nested lists of Python numbers; a number for a 0-d tensor."""
         return self._data.tolist()
 
+    def apply_(self, function: Callable[[Any], Any]) -> "Tensor":
+        """Puts ``function(element)`` in the place of each element, one by one: slow, and for the CPU."""
+        return self._write([function(v) for v in self._data.reshape(-1).tolist()])
+
+    def map_(self, tensor: "Tensor", function: Callable[[Any, Any], Any]) -> "Tensor":
+        """Puts ``function(element, other)`` in the place of each element, one by one: slow, and for the CPU."""
+        others = np.broadcast_to(tensor._data, self._data.shape).reshape(-1).tolist()
+        return self._write([function(a, b) for a, b in zip(self._data.reshape(-1).tolist(), others, strict=True)])
+
+    def _write(self, values: list[Any]) -> "Tensor":
+        check_writable(self)
+        self._data[...] = np.array(values, dtype=self._data.dtype).reshape(self._data.shape)
+        wrote(self, None)
+        return self
+
     def numpy(self, *, force: bool = False) -> "np.ndarray[Any, Any]":
         """The NumPy array that shares this tensor's memory.
 
@@ -422,9 +481,12 @@ class Tensor(TensorBase):
         """This tensor on a GPU; this rank's by default."""
         return self.to("cuda" if device is None else device)
 
-    def type(self, dtype: Any = None) -> Any:
-        """The dtype's class name, such as ``distgrad.FloatTensor``; or this tensor in another dtype."""
-        return f"distgrad.{TYPE_NAMES[self.dtype.name]}" if dtype is None else self.to(dtype=dtype)
+    def type(self, dtype: Any = None, non_blocking: Any = False) -> Any:
+        """The dtype's class name, such as ``distgrad.FloatTensor``; or this tensor in another dtype, by object or name."""
+        if dtype is None:
+            return f"distgrad.{TYPE_NAMES[self.dtype.name]}"
+        name = (dtype.__name__ if isinstance(dtype, type) else str(dtype)).rpartition(".")[2]
+        return self.to(dtype=DTYPE_NAMES.get(name, dtype))
 
     def type_as(self, other: "Tensor") -> "Tensor":
         """This tensor in the dtype of `other`."""
@@ -457,6 +519,18 @@ class Tensor(TensorBase):
     def short(self) -> "Tensor":
         """This tensor in int16."""
         return self.to(dtype="int16")
+
+    def char(self) -> "Tensor":
+        """This tensor in int8."""
+        return self.to(dtype="int8")
+
+    def cfloat(self) -> "Tensor":
+        """This tensor in complex64."""
+        return self.to(dtype="complex64")
+
+    def cdouble(self) -> "Tensor":
+        """This tensor in complex128."""
+        return self.to(dtype="complex128")
 
     def byte(self) -> "Tensor":
         """This tensor in uint8."""
@@ -705,6 +779,22 @@ class Tensor(TensorBase):
     kron = ops.kron
     trace = ops.trace
 
+    norm = ops.norm
+    det = ops.det
+    slogdet = ops.slogdet
+    logdet = ops.logdet
+    inverse = ops.inv
+    matrix_power = ops.matrix_power
+    pinverse = ops.pinv
+    cross = ops.cross
+    diff = ops.diff
+    quantile = ops.quantile
+    nanquantile = ops.nanquantile
+    cov = ops.cov
+    corrcoef = ops.corrcoef
+    histc = ops.histc
+    bincount = ops.bincount
+
     # ---- indexing ----
     gather = ops.gather
     scatter = ops.scatter
@@ -853,5 +943,6 @@ TYPE_NAMES = {
     "complex64": "ComplexFloatTensor", "complex128": "ComplexDoubleTensor", "uint16": "UInt16Tensor", "uint32": "UInt32Tensor",
     "uint64": "UInt64Tensor",
 }  # fmt: skip
+DTYPE_NAMES = {name: dtype for dtype, name in TYPE_NAMES.items()}
 
 register_tensor_class(Tensor)

@@ -24,6 +24,10 @@ class AutogradError(DistgradError, RuntimeError):
     """The graph does not allow what was asked: freed, modified in place, or not requiring grad."""
 
 
+class LinAlgError(DistgradError, RuntimeError):
+    """A matrix does not have the decomposition or the inverse that was asked for."""
+
+
 class StateDictError(DistgradError, RuntimeError):
     """A state dict does not match the module or optimizer that it is loaded into."""
 

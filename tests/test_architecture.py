@@ -27,6 +27,8 @@ LEVELS = {
     "_tensor_str": 3,
     "_tensor": 4,
     "cuda": 4,
+    "linalg": 4,
+    "_type_names": 4.5,
     "_parameter": 4.5,  # a Tensor by another name
     "arena": 5,
     "nn": 5,

@@ -15,7 +15,7 @@ from ..backend import Namespace, as_array, backend_of
 from ..errors import AutogradError, ShapeError
 from ._base import TensorBase, producer, target_of, wrap
 from ._mode import anomaly, enable_grad, mode, no_grad
-from ._node import LEAF, NODE, OUTPUT, Node
+from ._node import LEAF, NODE, OUTPUT, Node, OutputOf
 
 
 class _Run(threading.local):
@@ -397,6 +397,7 @@ def _saved_tensors(node: Node) -> list[Any]:
     """The saved arrays as tensors that know where their own gradients flow."""
     result: list[Any] = []
     inputs = node.op._saved
+    outputs = len(node.saved) - len(inputs)
     for position, array in enumerate(node.saved):
         if array is None or not hasattr(array, "dtype"):
             result.append(array)
@@ -404,7 +405,7 @@ def _saved_tensors(node: Node) -> list[Any]:
             edge = node.edges[inputs[position]]
             result.append(edge if edge is not None and edge.kind == LEAF else wrap(array, edge))
         else:
-            result.append(wrap(array, node))
+            result.append(wrap(array, node if outputs == 1 else OutputOf(node, position - len(inputs), outputs)))
     return result
 
 

@@ -77,6 +77,8 @@ class ArrayNamespace:
         return self._xp.zeros(shape, dtype=like.dtype)
 
     def take_along_axis(self, x: Array, indices: Array, /, *, axis: int) -> Array:
+        if indices.shape != x.shape:  # an index may be smaller than x in the other axes, too
+            x = x[tuple([slice(None) if i == axis else slice(n) for i, n in enumerate(indices.shape)])]
         return self._xp.take_along_axis(x, indices, axis)
 
     def getitem(self, x: Array, index: Any, /) -> Array:

@@ -12,6 +12,7 @@ from ..autograd._op import Op, apply1
 from ..backend import backend_of
 from ..errors import ShapeError
 from ._common import axes_of, axis_of, sizes, tensor_of
+from ._memory import clone
 from ._shape import expand, reshape, transpose, unsqueeze
 from ._spec import op
 
@@ -61,7 +62,8 @@ class Repeat(Op):
 
 
 class Unfold(Op):
-    """Windows along an axis, as a view: ``params = (axis, size, step)``; the window's elements become the last dimension."""
+    """Windows along an axis, as a view: ``params = (axis, size, step)``; the window's elements become the last
+    dimension."""
 
     view = True
 
@@ -108,11 +110,11 @@ def _on(ctx: Node, host: Any) -> Array:
 
 
 @op()
-def flip(input: "Tensor", *dims: Any) -> "Tensor":
+def flip(input: "Tensor", *axes: Any, dims: Any = None) -> "Tensor":
     """A copy with the order of the elements reversed along `dims`."""
-    wanted = sizes(dims)
-    axes = axes_of(wanted, tensor_of(input, "flip")._data.ndim, "flip") if wanted else ()
-    return apply1(Flip, input, axes)  # type: ignore[no-any-return]
+    wanted = sizes(axes if dims is None else (dims,))
+    chosen = axes_of(wanted, tensor_of(input, "flip")._data.ndim, "flip") if wanted else ()
+    return apply1(Flip, input, chosen)
 
 
 @op()
@@ -133,7 +135,8 @@ def flipud(input: "Tensor") -> "Tensor":
 
 @op()
 def roll(input: "Tensor", shifts: Any, dims: Any = None) -> "Tensor":
-    """The elements moved by `shifts` along `dims`; those pushed out come in at the other end. Without `dims`, as if flat.
+    """The elements moved by `shifts` along `dims`; those pushed out come in at the other end. Without `dims`, as if
+    flat.
 
     Raises:
         ShapeError: there are not as many shifts as dims.
@@ -145,7 +148,7 @@ def roll(input: "Tensor", shifts: Any, dims: Any = None) -> "Tensor":
         axes = tuple(axis_of(d, input._data.ndim, "roll") for d in given)
     if len(moves) != (1 if axes is None else len(axes)):
         raise ShapeError(f"roll: expected one shift for each dimension, got shifts={shifts} and dims={dims}")
-    return apply1(Roll, input, moves, axes if input._data.ndim else None)  # type: ignore[no-any-return]
+    return apply1(Roll, input, moves, axes if input._data.ndim else None)
 
 
 @op()
@@ -160,7 +163,7 @@ def rot90(input: "Tensor", k: int = 1, dims: Any = (0, 1)) -> "Tensor":
         raise ShapeError(f"rot90: expected two different dimensions, got {list(dims)}")
     turns = k % 4
     if turns == 0:
-        return input.clone()
+        return clone(input)
     if turns == 2:
         return flip(input, *axes)
     turned = flip(input, axes[1] if turns == 1 else axes[0])
@@ -168,28 +171,28 @@ def rot90(input: "Tensor", k: int = 1, dims: Any = (0, 1)) -> "Tensor":
 
 
 @op()
-def repeat(input: "Tensor", *repeats: Any) -> "Tensor":
+def repeat(input: "Tensor", *counts: Any, repeats: Any = None) -> "Tensor":
     """Copies side by side: `repeats` times along each dimension; extra numbers in front make new dimensions.
 
     Raises:
         ShapeError: there are fewer repeats than dimensions.
     """
-    counts = sizes(repeats)
+    wanted = sizes(counts if repeats is None else (repeats,))
     x = tensor_of(input, "repeat")._data
-    if len(counts) < x.ndim or any(n < 0 for n in counts):
+    if len(wanted) < x.ndim or any(n < 0 for n in wanted):
         raise ShapeError(
-            f"repeat: expected a count >= 0 for each of the {x.ndim} dimensions at least, got {list(counts)}"
+            f"repeat: expected a count >= 0 for each of the {x.ndim} dimensions at least, got {list(wanted)}"
         )
-    lead = len(counts) - x.ndim
+    lead = len(wanted) - x.ndim
     t = reshape(input, (1,) * lead + x.shape) if lead else input
-    return apply1(Repeat, t, counts)  # type: ignore[no-any-return]
+    return apply1(Repeat, t, wanted)
 
 
 @op()
-def tile(input: "Tensor", *dims: Any) -> "Tensor":
+def tile(input: "Tensor", *counts: Any, dims: Any = None) -> "Tensor":
     """As `repeat`, with missing counts in front taken as 1."""
-    counts = sizes(dims)
-    return repeat(input, (1,) * (input._data.ndim - len(counts)) + counts)
+    wanted = sizes(counts if dims is None else (dims,))
+    return repeat(input, (1,) * (input._data.ndim - len(wanted)) + wanted)
 
 
 @op()
@@ -228,15 +231,16 @@ def repeat_interleave(
     return input[(slice(None),) * axis + (_indices(repeats, input),)]
 
 
-def _indices(counts: Any, like: Any) -> Any:
+def _indices(counts: Any, like: Any) -> "Tensor":
     """0 counts[0] times, 1 counts[1] times, and so on."""
     xp = backend_of(like._data).xp
     return wrap(xp.repeat(xp.arange(counts._data.size), counts._data.tolist()))
 
 
-@op()
-def unfold(input: "Tensor", dimension: int, size: int, step: int) -> "Tensor":
-    """A view of all windows of `size` elements along a dimension, `step` apart; a window's elements become the last dimension.
+@op(name="Tensor.unfold", method=False)  # nn.functional.unfold is another operation
+def unfold_dimension(input: "Tensor", dimension: int, size: int, step: int) -> "Tensor":
+    """A view of all windows of `size` elements along a dimension, `step` apart; a window's elements become the last
+    dimension.
 
     Raises:
         ShapeError: the window is larger than the dimension, or the step is not positive.
@@ -270,6 +274,7 @@ def as_strided(input: "Tensor", size: Any, stride: Any, storage_offset: int | No
     last = offset + sum([(n - 1) * s for n, s in zip(size, stride, strict=True)]) + 1
     if 0 not in tuple(size) and (last > t._data.size or offset < 0 or min(stride, default=0) < 0):
         raise ShapeError(
-            f"as_strided: size {list(size)}, stride {list(stride)} and offset {offset} need {last} elements, got {t._data.size}"
+            f"as_strided: size {list(size)}, stride {list(stride)} and offset {offset} need {last} "
+            f"elements, got {t._data.size}"
         )
-    return apply1(AsStrided, t, tuple(size), tuple(stride), offset)  # type: ignore[no-any-return]
+    return apply1(AsStrided, t, tuple(size), tuple(stride), offset)

@@ -115,7 +115,8 @@ def diagonal(input: "Tensor", offset: int = 0, dim1: int = 0, dim2: int = 1) -> 
 
 @op()
 def diag_embed(input: "Tensor", offset: int = 0, dim1: int = -2, dim2: int = -1) -> "Tensor":
-    """Matrices with the vectors of the last dimension on their diagonals, and zeros elsewhere; arguments as for `diagonal`."""
+    """Matrices with the vectors of the last dimension on their diagonals, and zeros elsewhere; arguments as for
+    `diagonal`."""
     x = tensor_of(input, "diag_embed")._data
     ndim = x.ndim + 1
     first, second = axis_of(dim1, ndim, "diag_embed"), axis_of(dim2, ndim, "diag_embed")

@@ -25,7 +25,8 @@ Labels = tuple[
 
 
 class EinsumPair(Op):
-    """``params = (labels of the first, of the second, of the result)``: each label at most once in each of the three, and a
+    """``params = (labels of the first, of the second, of the result)``: each label at most once in each of the three,
+    and a
     label of one operand alone is in the result, too."""
 
     name = "Einsum"
@@ -135,7 +136,8 @@ def _label_sizes(equation: str, operands: list[Any], labels: tuple[Labels, ...])
                 label = chr(n) if n >= 0 else "..."
                 raise _wrong(
                     equation,
-                    f"label {label} has size {size} for operand {number}, which does not fit the size {sizes[n]} seen before,",
+                    f"label {label} has size {size} for operand {number}, which does not fit the size "
+                    f"{sizes[n]} seen before,",
                 )
     return sizes
 
@@ -157,10 +159,14 @@ def einsum(equation: Any, *operands: Any) -> "Tensor":
     """Sums of products, named by letters: ``einsum("bij,bjk->bik", x, y)``.
 
     Args:
-        equation: labels of each operand's dimensions, commas between them; after ``->`` those of the result. Labels that are
-            not in the result are summed over; one that appears twice in an operand takes its diagonal; ``...`` stands for
-            dimensions that are broadcast. Without ``->`` the result has the labels that appear once, in alphabetical order.
-        operands: tensors of one dtype, or a list of them. They are multiplied from left to right. torch's other form, in
+        equation: labels of each operand's dimensions, commas between them; after ``->`` those of the result. Labels
+        that are
+            not in the result are summed over; one that appears twice in an operand takes its diagonal; ``...`` stands
+            for
+            dimensions that are broadcast. Without ``->`` the result has the labels that appear once, in alphabetical
+            order.
+        operands: tensors of one dtype, or a list of them. They are multiplied from left to right. torch's other form,
+        in
             which a list of numbers from 0 to 51 follows each operand, is accepted, too.
 
     Raises:

@@ -160,7 +160,8 @@ def max(input: "Tensor", dim: Any = None, keepdim: bool = False, *, other: Any =
 
 @op()
 def min(input: "Tensor", dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
-    """The smallest element of all; with `dim`, a named tuple ``(values, indices)`` along it; of two tensors, `minimum`."""
+    """The smallest element of all; with `dim`, a named tuple ``(values, indices)`` along it; of two tensors,
+    `minimum`."""
     return _extreme(Min, Amin, _arithmetic.minimum, "min", input, dim, keepdim, other)
 
 
@@ -185,7 +186,7 @@ def amin(input: "Tensor", dim: Any = (), keepdim: bool = False) -> "Tensor":
 @op()
 def aminmax(input: "Tensor", *, dim: int | None = None, keepdim: bool = False) -> MinMax:
     """The smallest and the largest, of all or along a dimension, as a named tuple ``(min, max)``."""
-    axes = () if dim is None else (dim,)
+    axes: tuple[int, ...] = () if dim is None else (dim,)
     if dim is None and keepdim:
         axes = tuple(range(input._data.ndim))
     return MinMax(amin(input, axes, keepdim), amax(input, axes, keepdim))

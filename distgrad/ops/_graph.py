@@ -7,7 +7,20 @@ from ..autograd._base import TensorBase, wrap, wrap_result
 from ..autograd._engine import register_graph_namespace
 from ..autograd._op import apply, apply1
 from ..backend import backend_of
-from . import _arithmetic, _arrange, _comparison, _diagonal, _elementwise, _extreme, _indexing, _join, _linalg, _reduce, _scatter, _shape
+from . import (
+    _arithmetic,
+    _arrange,
+    _comparison,
+    _diagonal,
+    _elementwise,
+    _extreme,
+    _indexing,
+    _join,
+    _linalg,
+    _reduce,
+    _scatter,
+    _shape,
+)
 from ._common import cast
 
 
@@ -150,4 +163,4 @@ class GraphNamespace:
         return apply(op, tuple(_tensor(x) if hasattr(x, "dtype") else x for x in inputs), params)
 
 
-register_graph_namespace(GraphNamespace())  # type: ignore[arg-type]
+register_graph_namespace(GraphNamespace())

@@ -112,12 +112,14 @@ def _array_index(part: Any, like: Array) -> Any:
         array = np.asarray(part)
     elif not hasattr(array, "dtype"):
         raise IndexError(
-            f"only integers, slices (`:`), ellipsis (`...`), None and integer or boolean tensors are valid indices (got {type(part).__name__})"
+            "only integers, slices (`:`), ellipsis (`...`), None and integer or boolean tensors are "
+            f"valid indices (got {type(part).__name__})"
         )
     kind = array.dtype.kind
     if kind not in "biu":
         raise IndexError(
-            f"tensors used as indices must be integer or bool tensors, got {OF_NUMPY[array.dtype]}; convert with .long()"
+            f"tensors used as indices must be integer or bool tensors, got {OF_NUMPY[array.dtype]}; "
+            "convert with .long()"
         )
     if array.ndim == 0 and kind != "b":
         return int(array)
@@ -127,7 +129,8 @@ def _array_index(part: Any, like: Array) -> Any:
 
 
 def _normal(parts: tuple[Any, ...], like: Array) -> tuple[list[Any], bool, bool]:
-    """The parts of an index as ints, slices, None, Ellipsis and arrays; whether there are arrays, and ints among them."""
+    """The parts of an index as ints, slices, None, Ellipsis and arrays; whether there are arrays, and ints among
+    them."""
     result: list[Any] = []
     arrays = ints = False
     for part in parts:
@@ -157,7 +160,7 @@ def parse(index: Any, like: Array) -> tuple[Any, Any]:
     if index.__class__ is list and _is_tuple_in_disguise(index):
         index = tuple(index)
     parts, arrays, ints = _normal(index if index.__class__ is tuple else (index,), like)
-    if not any([p is Ellipsis for p in parts]):
+    if not any(p is Ellipsis for p in parts):
         parts.append(Ellipsis)
     if not arrays:
         return tuple(parts), None
@@ -196,7 +199,7 @@ def getitem(input: "Tensor", index: Any) -> "Tensor":
     """
     try:
         if index.__class__ is int:
-            return apply1(Select, input, (index, ...))  # type: ignore[no-any-return]
+            return apply1(Select, input, (index, ...))
         basic, advanced = parse(index, input._data)
         if basic is not None:
             last = index[-1] if index.__class__ is tuple and index else None
@@ -206,7 +209,6 @@ def getitem(input: "Tensor", index: Any) -> "Tensor":
         raise _wrong_index(error, input._data.shape) from None
 
 
-@op(name="__setitem__", method=True)
 def setitem(input: "Tensor", index: Any, value: Any) -> None:
     """``input[index] = value`` in place, with the same indices as reading; the value is broadcast and cast.
 
@@ -218,7 +220,7 @@ def setitem(input: "Tensor", index: Any, value: Any) -> None:
     if index.__class__ is int:
         basic, advanced = (index, ...), None
     else:
-        basic, advanced = parse(index, data)  # type: ignore[assignment]
+        basic, advanced = parse(index, data)
     value = _value_for(value, data)
     try:
         write_in_place(input, SetItem, (value,), (basic, advanced))
@@ -245,7 +247,8 @@ def _value_for(value: Any, data: Array) -> Any:
 
 @op(inplace=True)
 def index_put(input: "Tensor", indices: Any, values: Any, accumulate: bool = False) -> "Tensor":
-    """A copy of `input` with ``[indices] = values``; with `accumulate`, the values are added, repeated places several times.
+    """A copy of `input` with ``[indices] = values``; with `accumulate`, the values are added, repeated places several
+    times.
 
     Args:
         input: the tensor.

@@ -60,7 +60,7 @@ def _listed(tensors: Any, name: str) -> tuple[Any, ...]:
     if not given:
         raise ShapeError(f"{name}: expected a non-empty list of Tensors")
     first = given[0]._data.dtype
-    if all([t._data.dtype == first for t in given]):
+    if all(t._data.dtype == first for t in given):
         return tuple(given)
     dtype = result_dtype(tuple(given))
     return tuple([cast(t, dtype) for t in given])
@@ -95,11 +95,13 @@ def _check_sizes(parts: tuple[Any, ...], shape: tuple[int, ...], axis: int) -> N
         have = t._data.shape
         if len(have) != len(shape):
             raise ShapeError(
-                f"cat: tensors must have the same number of dimensions: got {len(shape)} and {len(have)} (tensor number {number})"
+                f"cat: tensors must have the same number of dimensions: got {len(shape)} and "
+                f"{len(have)} (tensor number {number})"
             ) from None
         if have[:axis] != shape[:axis] or have[axis + 1 :] != shape[axis + 1 :]:
             raise ShapeError(
-                f"cat: sizes of tensors must match except in dimension {axis}: expected {list(shape)} but got {list(have)} for tensor number "
+                f"cat: sizes of tensors must match except in dimension {axis}: expected {list(shape)} "
+                f"but got {list(have)} for tensor number "
                 f"{number} in the list"
             ) from None
 
@@ -116,7 +118,8 @@ def stack(tensors: Any, dim: int = 0) -> "Tensor":
     for number, t in enumerate(given):
         if t._data.shape != shape:
             raise ShapeError(
-                f"stack: expected all tensors to have the same shape, got {list(shape)} at entry 0 and {list(t._data.shape)} at entry {number}"
+                f"stack: expected all tensors to have the same shape, got {list(shape)} at entry 0 "
+                f"and {list(t._data.shape)} at entry {number}"
             )
     return apply(Stack, given, (axis_of(dim, len(shape) + 1, "stack"),))  # type: ignore[no-any-return]
 

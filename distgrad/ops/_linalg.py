@@ -10,6 +10,7 @@ from ..autograd._op import Op, apply2
 from ..errors import ShapeError
 from ._arithmetic import Mul, add, mul
 from ._common import binary, need_same_dtype, tensor_of
+from ._complex import conj
 from ._shape import permute, reshape, squeeze, unsqueeze
 from ._spec import op
 
@@ -47,7 +48,7 @@ class FoldedMm(Op):
 
     @staticmethod
     def forward(ctx: Node, x: Array, y: Array) -> Array:
-        result = ctx.backend.namespace.matmul(x.reshape(-1, x.shape[-1]), y)
+        result = ctx.backend.namespace.matmul(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), y)
         return result.reshape(*x.shape[:-1], y.shape[-1])
 
     @staticmethod
@@ -175,7 +176,7 @@ def dot(input: "Tensor", tensor: "Tensor") -> "Tensor":
 def vdot(input: "Tensor", other: "Tensor") -> "Tensor":
     """As `dot`, with the first vector conjugated."""
     a, b = _checked("vdot", input, other, (1, 1), "two vectors of one length")
-    return apply2(Dot, a.conj() if a._data.dtype.kind == "c" else a, b)
+    return apply2(Dot, conj(a), b)
 
 
 @op()
@@ -208,6 +209,9 @@ def outer(input: "Tensor", vec2: "Tensor") -> "Tensor":
 
 def _plus(input: Any, result: Any, beta: Any, alpha: Any) -> "Tensor":
     """``beta * input + alpha * result``; an input with ``beta=0`` is ignored, nan and all."""
+    kind = result._data.dtype.kind
+    if kind in "biu":  # torch takes the factors in the dtype of the tensors
+        beta, alpha = (bool(beta), bool(alpha)) if kind == "b" else (int(beta), int(alpha))
     scaled = result if alpha == 1 else mul(result, alpha)
     if beta == 0:
         shape = result._data.shape
@@ -268,6 +272,10 @@ def tensordot(a: "Tensor", b: "Tensor", dims: Any = 2) -> "Tensor":
     """
     left, right = _contracted(a, b, dims)
     x, y = a._data, b._data
+    for i, j in zip(left, right, strict=True):
+        if x.shape[i] != y.shape[j] and 1 in (x.shape[i], y.shape[j]):  # a size of 1 is broadcast
+            a, b = (a, b.sum(j, True)) if x.shape[i] == 1 else (a.sum(i, True), b)
+    x, y = a._data, b._data
     if any(x.shape[i] != y.shape[j] for i, j in zip(left, right, strict=True)):
         raise _cannot("tensordot", x, y, f"equal sizes in the dimensions {left} and {right}")
     keep_a = [i for i in range(x.ndim) if i not in left]
@@ -280,7 +288,7 @@ def tensordot(a: "Tensor", b: "Tensor", dims: Any = 2) -> "Tensor":
 
 def _contracted(a: Any, b: Any, dims: Any) -> tuple[list[int], list[int]]:
     if isinstance(dims, TensorBase):
-        dims = dims.tolist()
+        dims = dims._data.tolist()
     if isinstance(dims, int):
         if not 0 <= dims <= min(a._data.ndim, b._data.ndim):
             raise ShapeError(f"tensordot: expected 0 <= dims <= the number of dimensions of both tensors, got {dims}")
@@ -306,4 +314,4 @@ def kron(input: "Tensor", other: "Tensor") -> "Tensor":
 @op(method=False, name="linalg.vecdot")
 def vecdot(x: "Tensor", y: "Tensor", *, dim: int = -1) -> "Tensor":
     """The sums of the products of two tensors along a dimension, broadcast in the others."""
-    return mul(x.conj() if x._data.dtype.kind == "c" else x, y).sum(dim)
+    return mul(conj(x), y).sum(dim)

@@ -83,7 +83,8 @@ def _mask(mask: Any, name: str) -> Array:
     array = tensor_of(mask, name)._data
     if array.dtype != np.bool_:
         raise DTypeError(
-            f"{name}: expected a bool mask, got {OF_NUMPY[array.dtype]}; convert with .bool() or compare it with something"
+            f"{name}: expected a bool mask, got {OF_NUMPY[array.dtype]}; convert with .bool() or "
+            "compare it with something"
         )
     return array
 
@@ -97,7 +98,8 @@ def _fill_value(input: Any, value: Any, name: str) -> Any:
         return cast(value, input._data.dtype)
     if isinstance(value, float) and input._data.dtype.kind in "biu" and value != int(value):
         raise DTypeError(
-            f"{name}: the value {value} cannot be put into a tensor of {OF_NUMPY[input._data.dtype]}; convert that with .float()"
+            f"{name}: the value {value} cannot be put into a tensor of {OF_NUMPY[input._data.dtype]}; "
+            "convert that with .float()"
         )
     return value
 
@@ -141,7 +143,7 @@ def masked_select(input: "Tensor", mask: "Tensor") -> "Tensor":
     shape = np.broadcast_shapes(input._data.shape, chosen.shape)
     t = input if input._data.shape == shape else input.expand(*shape)
     full = backend_of(chosen).xp.broadcast_to(chosen, shape)
-    return apply1(Index, t, full).reshape(-1)  # type: ignore[no-any-return]
+    return apply1(Index, t, full).reshape(-1)
 
 
 @op(inplace=True)
@@ -156,11 +158,13 @@ def masked_scatter(input: "Tensor", mask: "Tensor", source: "Tensor") -> "Tensor
     full = backend_of(chosen).xp.broadcast_to(chosen, shape)
     if int(full.sum()) > source._data.size:
         raise ShapeError(
-            f"masked_scatter: expected at least {int(full.sum())} elements in source (one for each True), got {source._data.size}"
+            f"masked_scatter: expected at least {int(full.sum())} elements in source (one for each "
+            f"True), got {source._data.size}"
         )
     if source._data.dtype != input._data.dtype:
         raise DTypeError(
-            f"masked_scatter: expected input and source of one dtype, got {input.dtype} and {source.dtype}; convert with .to(dtype)"
+            f"masked_scatter: expected input and source of one dtype, got {input.dtype} and "
+            f"{source.dtype}; convert with .to(dtype)"
         )
     t = input if input._data.shape == shape else input.expand(*shape)
     return apply(MaskedScatter, (t, source), (full,))  # type: ignore[no-any-return]
@@ -195,7 +199,7 @@ def nonzero_static(input: "Tensor", *, size: int, fill_value: int = -1) -> "Tens
     xp = backend_of(found).xp
     result = xp.full((size, found.shape[1]), fill_value)
     result[: found.shape[0]] = found[:size]
-    return wrap(result)  # type: ignore[no-any-return]
+    return wrap(result)
 
 
 @op(inplace=True)

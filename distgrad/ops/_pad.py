@@ -117,12 +117,14 @@ def _pairs(pad: Sequence[int], ndim: int) -> Pads:
 
 def _check_borders(shape: tuple[int, ...], pads: Pads, mode: str) -> None:
     for axis, (n, (a, b)) in enumerate(zip(shape, pads, strict=True)):
+        if a <= 0 and b <= 0:
+            continue
         limit = n - 1 if mode == "reflect" else n
         if mode != "replicate" and max(a, b) > limit:
             raise ShapeError(
                 f"pad: {mode} padding of dimension {axis} (size {n}) must be at most {limit}, got {(a, b)}"
             )
-        if n == 0 and (a or b):
+        if n == 0:
             raise ShapeError(f"pad: dimension {axis} has no elements to pad with, got shape {list(shape)}")
 
 
@@ -151,13 +153,12 @@ def pad(input: "Tensor", pad: Sequence[int], mode: str = "constant", value: floa
     if value:
         raise ValueError(f"pad: the mode {mode!r} takes no value, got {value}")
     _check_borders(x.shape, pads, mode)
-    t = input
-    if min(min(p) for p in pads) < 0:
-        if mode == "circular":
-            grown = pad_border(t, pads, mode)
-            return apply1(PadConstant, grown, tuple([(min(a, 0), min(b, 0)) for a, b in pads]), 0)
-        t = apply1(PadConstant, t, tuple([(min(a, 0), min(b, 0)) for a, b in pads]), 0)
-    return pad_border(t, pads, mode)
+    crop = tuple([(min(a, 0), min(b, 0)) for a, b in pads])
+    if not any(a or b for a, b in crop):
+        return pad_border(input, pads, mode)
+    if mode == "circular":  # torch wraps what is left
+        return pad_border(apply1(PadConstant, input, crop, 0), pads, mode)
+    return apply1(PadConstant, pad_border(input, pads, mode), crop, 0)
 
 
 def pad_border(t: "Tensor", pads: Pads, mode: str) -> "Tensor":

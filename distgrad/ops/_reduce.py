@@ -29,7 +29,7 @@ def count_of(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
 
 def is_half(dtype: Any) -> bool:
     """Whether this is float16 or bfloat16, whose sums are accumulated in float32."""
-    return dtype.itemsize == 2 and dtype.kind in "fV"  # type: ignore[no-any-return]
+    return dtype.itemsize == 2 and dtype.kind in "fV"
 
 
 def sum_of(xp: Any, x: Array, axes: Any, keepdim: bool) -> Array:
@@ -89,7 +89,7 @@ class Prod(Op):
     @staticmethod
     def backward(xp: Any, ctx: Node, g: Any, x: Any, y: Any) -> Any:
         """Each element's gradient is the product of the others: those before it times those after it."""
-        axis, keepdim = ctx.params
+        axis, _ = ctx.params
         (shape,) = ctx.shapes
         flat = x if axis is not None else xp.reshape(x, (-1,))
         along = axis if axis is not None else 0
@@ -103,7 +103,7 @@ class Prod(Op):
     def backward_fast(xp: Any, ctx: Node, g: Any, x: Array, y: Array) -> Any:
         if not x.all():
             return Prod.backward(xp, ctx, g, x, y)
-        axis, keepdim = ctx.params
+        axis, _ = ctx.params
         (shape,) = ctx.shapes
         kept = tuple([1 if axis is None or i == axis else n for i, n in enumerate(shape)])
         return (g * y).reshape(kept) / x
@@ -131,21 +131,24 @@ class CumulativeProduct(Op):
 
     @staticmethod
     def backward(xp: Any, ctx: Node, g: Any, x: Any, y: Any) -> Any:
-        """With ``s_i = sum over j >= i of g_j * y_j``, the gradient is ``s_i / x_i``; without division where there is a 0."""
+        """With ``s_i = sum over j >= i of g_j * y_j``, the gradient is ``s_i / x_i``; without division where there is
+        a 0."""
         (axis,) = ctx.params
         zero = x == 0
         safe = xp.where(zero, xp.ones_like(x), x)
         simple = _from_end(xp, g * y, axis) / safe
         if not bool(zero.any()):
             return simple
-        # For a zero at i: g_j times the product of x up to j without x_i, over j >= i; the first zero alone has such products.
+        # A zero cannot be divided by: its sum is of the products without it. From the third zero on, these are 0, and
+        # so
+        # are their derivatives.
         number = xp.call(CumulativeSumOp, (xp.astype(zero, x.dtype),), (axis,))
-        up_to_first = xp.where(number <= 1, xp.ones_like(x), xp.zeros_like(x))
-        product = (
-            xp.call(CumulativeProduct, (safe,), (axis,)) * up_to_first
-        )  # without the first zero; 0 from the second on
-        first = xp.logical_and(zero, number == 1)
-        return xp.where(first, _from_end(xp, g * product, axis), xp.where(number > 0, xp.zeros_like(x), simple))
+        result = xp.where(zero, xp.zeros_like(x), simple)
+        for place in (1, 2):
+            here = xp.logical_and(zero, number == place)
+            others = xp.call(CumulativeProduct, (xp.where(here, xp.ones_like(x), x),), (axis,))
+            result = xp.where(here, _from_end(xp, g * others, axis), result)
+        return result
 
 
 class CumulativeSumOp(Op):
@@ -437,4 +440,4 @@ def any(input: "Tensor", dim: Any = None, keepdim: bool = False) -> "Tensor":
 def count_nonzero(input: "Tensor", dim: Any = None) -> "Tensor":
     """How many elements over the dimensions `dim` are not 0."""
     x = tensor_of(input, "count_nonzero")._data
-    return wrap_result((x != 0).sum(axis=axes_of(dim, x.ndim, "count_nonzero")), x)  # type: ignore[no-any-return]
+    return wrap_result((x != 0).sum(axis=axes_of(dim, x.ndim, "count_nonzero")), x)

@@ -9,18 +9,13 @@ from ..autograd._node import Node
 from ..autograd._op import Op, apply, apply1
 from ..backend import OF_NUMPY, backend_of
 from ..errors import AutogradError, DTypeError, ShapeError
-from ._common import axis_of, cast, tensor_of
-from ._indexing import Index
+from ._common import axis_of, tensor_of
+from ._shape import reshape
 from ._spec import op
 from ._write import WriteOp, sum_to, write_in_place
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
-
-
-def corner(shape: tuple[int, ...], axis: int) -> tuple[slice, ...]:
-    """The part of a larger tensor that an index of `shape` reaches in the dimensions other than `axis`."""
-    return tuple([slice(None) if i == axis else slice(n) for i, n in enumerate(shape)])
 
 
 def along(xp: Any, index: Array, axis: int) -> tuple[Array, ...]:
@@ -36,7 +31,7 @@ class Gather(Op):
 
     @staticmethod
     def forward(ctx: Node, x: Array, index: Array, axis: int) -> Array:
-        return ctx.xp.take_along_axis(x[corner(index.shape, axis)], index, axis)
+        return ctx.backend.namespace.take_along_axis(x, index, axis=axis)
 
     @staticmethod
     def backward(xp: Any, ctx: Node, g: Any) -> Any:
@@ -56,7 +51,8 @@ class PutAlong(Op):
 
 
 class ScatterAlong(WriteOp):
-    """``x[index along axis] = v``: ``params = (index, axis)``; `v` is a tensor at least as large as the index, or a number."""
+    """``x[index along axis] = v``: ``params = (index, axis)``; `v` is a tensor at least as large as the index, or a
+    number."""
 
     name = "Scatter"
 
@@ -103,55 +99,6 @@ def _source_gradient(xp: Any, ctx: Node, g: Any) -> Any:
     return xp.scatter(inside, tuple([slice(n) for n in index.shape]), shape)
 
 
-class IndexSelect(Op):
-    """``params = (index, axis)`` with a 1-d index."""
-
-    @staticmethod
-    def forward(ctx: Node, x: Array, index: Array, axis: int) -> Array:
-        return ctx.xp.take(x, index, axis)
-
-    @staticmethod
-    def backward(xp: Any, ctx: Node, g: Any) -> Any:
-        index, axis = ctx.params
-        return xp.scatter(g, (slice(None),) * axis + (index,), ctx.shapes[0])
-
-
-class _Along(WriteOp):
-    """Writes to ``x[..., index, ...]`` with a 1-d index along an axis: ``params = (place,)``, the full index."""
-
-
-class IndexAdd(_Along):
-    """``x[place] += alpha * v``: ``params = (place, alpha)``."""
-
-    @staticmethod
-    def write(ctx: Node, data: Array, value: Any, place: Any, alpha: Any) -> None:
-        ctx.xp.add.at(data, place, value if alpha == 1 else value * alpha)
-
-    @staticmethod
-    def backward(xp: Any, ctx: Node, g: Any) -> Any:
-        place, alpha = ctx.params
-        inside = sum_to(xp, xp.getitem(g, place), ctx.shapes[1]) if ctx.needs[1] else None
-        return g, inside if inside is None or alpha == 1 else inside * alpha
-
-
-class IndexCopy(_Along):
-    """``x[place] = v``."""
-
-    @staticmethod
-    def write(ctx: Node, data: Array, value: Any, place: Any) -> None:
-        data[place] = value
-
-    @staticmethod
-    def backward(xp: Any, ctx: Node, g: Any) -> Any:
-        (place,) = ctx.params
-        rest = xp.call(IndexCopy, (g, 0), (place,)) if ctx.needs[0] else None
-        return rest, sum_to(xp, xp.getitem(g, place), ctx.shapes[1]) if ctx.needs[1] else None
-
-
-class IndexFill(IndexCopy):
-    """``x[place] = v`` with one value."""
-
-
 def index_array(index: Any, name: str) -> Array:
     """The array of an integer tensor.
 
@@ -166,7 +113,7 @@ def index_array(index: Any, name: str) -> Array:
     return array
 
 
-def _check_bounds(index: Array, n: int, dim: int, name: str) -> None:
+def check_bounds(index: Array, n: int, dim: int, name: str) -> None:
     if index.size and (index.min() < 0 or index.max() >= n):
         wrong = int(index.min() if index.min() < 0 else index.max())
         raise IndexError(f"{name}: index {wrong} is out of bounds for dimension {dim} with size {n}")
@@ -185,9 +132,10 @@ def _along_dim(input: Any, dim: int, index: Any, name: str) -> tuple[Any, Array,
     for d, (n, most) in enumerate(zip(array.shape, t._data.shape, strict=True)):
         if d != axis and n > most:
             raise ShapeError(
-                f"{name}: expected an index no larger than the input {list(t._data.shape)} except in dimension {axis}, got {list(array.shape)}"
+                f"{name}: expected an index no larger than the input {list(t._data.shape)} except in "
+                f"dimension {axis}, got {list(array.shape)}"
             )
-    _check_bounds(array, t._data.shape[axis], axis, name)
+    check_bounds(array, t._data.shape[axis], axis, name)
     return t, array, axis
 
 
@@ -206,10 +154,10 @@ def gather(input: "Tensor", dim: int, index: "Tensor", *, sparse_grad: bool = Fa
         ShapeError: the index has a wrong shape.
     """
     t, array, axis = _along_dim(input, dim, index, "gather")
-    if array.size == 0:
-        return input.new_empty(tuple(index._data.shape))  # type: ignore[no-any-return]
+    if array.ndim != t._data.ndim:
+        return input.new_empty(tuple(index._data.shape))
     result = apply1(Gather, t, array, axis)
-    return result if index._data.ndim else result.reshape(())  # type: ignore[no-any-return]
+    return result if index._data.ndim else result.reshape(())
 
 
 @op()
@@ -220,6 +168,7 @@ def take_along_dim(input: "Tensor", indices: "Tensor", dim: int | None = None) -
         dim: None takes from the flattened tensor.
     """
     array = index_array(indices, "take_along_dim")
+    array = array + (array < 0) * (input._data.size if dim is None else input._data.shape[dim])
     if dim is None:
         return gather(input.reshape(-1), 0, wrap(array.reshape(-1)))
     axis = axis_of(dim, input._data.ndim, "take_along_dim")
@@ -242,10 +191,11 @@ def scatter_arguments(input: Any, dim: int, index: Any, src: Any, name: str) -> 
     if isinstance(src, TensorBase):
         if src._data.dtype != input._data.dtype:
             raise DTypeError(
-                f"{name}: expected input and src of one dtype, got {OF_NUMPY[input._data.dtype]} and {OF_NUMPY[src._data.dtype]}; convert with .to(dtype)"
+                f"{name}: expected input and src of one dtype, got {OF_NUMPY[input._data.dtype]} and "
+                f"{OF_NUMPY[src._data.dtype]}; convert with .to(dtype)"
             )
         if src._data.ndim == 0 and array.ndim == 1:
-            src = src.reshape(1)
+            src = reshape(src, 1)  # type: ignore[arg-type]
         if any(n > m for n, m in zip(array.shape, src._data.shape, strict=False)):
             raise ShapeError(
                 f"{name}: expected an index no larger than src {list(src._data.shape)}, got {list(array.shape)}"
@@ -254,7 +204,8 @@ def scatter_arguments(input: Any, dim: int, index: Any, src: Any, name: str) -> 
 
 
 class ScatterMultiply(WriteOp):
-    """``x[index along axis] *= v``, repeated places multiplying: ``params = (index, axis)``. torch has no gradient of it either."""
+    """``x[index along axis] *= v``, repeated places multiplying: ``params = (index, axis)``. torch has no gradient of
+    it either."""
 
     @staticmethod
     def write(ctx: Node, data: Array, value: Any, index: Array, axis: int) -> None:
@@ -328,113 +279,3 @@ def scatter_add(input: "Tensor", dim: int, index: "Tensor", src: Any) -> "Tensor
 def scatter_add_(input: "Tensor", dim: int, index: "Tensor", src: Any) -> "Tensor":
     """In-place form of `scatter_add`."""
     return _scatter_in_place(input, ScatterAdd, dim, index, src, "scatter_add_")  # type: ignore[no-any-return]
-
-
-@op()
-def index_select(input: "Tensor", dim: int, index: "Tensor") -> "Tensor":
-    """A copy of the slices along a dimension that a 1-d integer tensor names.
-
-    Raises:
-        IndexError: an index is out of range.
-        ShapeError: the index has more than one dimension.
-    """
-    array = index_array(index, "index_select")
-    if array.ndim > 1:
-        raise ShapeError(f"index_select: expected a 1-d index, got {array.ndim} dimensions")
-    axis = axis_of(dim, input._data.ndim, "index_select")
-    t = input if input._data.ndim else input.reshape(1)
-    _check_bounds(array, t._data.shape[axis], dim, "index_select")
-    result = apply1(IndexSelect, t, array.reshape(-1), axis)
-    return result if input._data.ndim else result.reshape(())  # type: ignore[no-any-return]
-
-
-def _place(input: Any, dim: int, index: Any, name: str) -> tuple[Any, ...]:
-    """The full index of the slices along `dim` that a 1-d index names."""
-    array = index_array(index, name).reshape(-1)
-    axis = axis_of(dim, input._data.ndim, name)
-    if input._data.ndim == 0:
-        _check_bounds(array, 1, dim, name)
-        return ()
-    n = input._data.shape[axis]
-    _check_bounds(array + (array < 0) * n if name == "index_fill" else array, n, dim, name)
-    return (slice(None),) * axis + (array,)
-
-
-def _index_add(input: Any, dim: int, index: Any, source: Any, alpha: Any) -> Any:
-    return IndexAdd, (input, cast(source, input._data.dtype)), (_place(input, dim, index, "index_add"), alpha)
-
-
-def _index_copy(input: Any, dim: int, index: Any, source: Any) -> Any:
-    if source._data.dtype != input._data.dtype:
-        raise DTypeError(
-            f"index_copy: expected input and source of one dtype, got {input.dtype} and {source.dtype}; convert with .to(dtype)"
-        )
-    return IndexCopy, (input, source), (_place(input, dim, index, "index_copy"),)
-
-
-def _index_fill(input: Any, dim: int, index: Any, value: Any) -> Any:
-    if isinstance(value, TensorBase):
-        value = cast(value, input._data.dtype)
-    return IndexFill, (input, value), (_place(input, dim, index, "index_fill"),)
-
-
-@op(inplace=True)
-def index_add(input: "Tensor", dim: int, index: "Tensor", source: "Tensor", *, alpha: Any = 1) -> "Tensor":
-    """A copy of `input` with ``alpha * source`` added to the slices along `dim` that `index` names; repeated ones add up."""
-    return apply(*_index_add(input, dim, index, source, alpha))  # type: ignore[no-any-return]
-
-
-def index_add_(input: "Tensor", dim: int, index: "Tensor", source: "Tensor", *, alpha: Any = 1) -> "Tensor":
-    """In-place form of `index_add`."""
-    op_class, inputs, params = _index_add(input, dim, index, source, alpha)
-    return write_in_place(input, op_class, inputs[1:], params)  # type: ignore[no-any-return]
-
-
-@op(inplace=True)
-def index_copy(input: "Tensor", dim: int, index: "Tensor", source: "Tensor") -> "Tensor":
-    """A copy of `input` with the slices along `dim` that `index` names replaced by those of `source`."""
-    return apply(*_index_copy(input, dim, index, source))  # type: ignore[no-any-return]
-
-
-def index_copy_(input: "Tensor", dim: int, index: "Tensor", source: "Tensor") -> "Tensor":
-    """In-place form of `index_copy`."""
-    op_class, inputs, params = _index_copy(input, dim, index, source)
-    return write_in_place(input, op_class, inputs[1:], params)  # type: ignore[no-any-return]
-
-
-@op(inplace=True)
-def index_fill(input: "Tensor", dim: int, index: "Tensor", value: Any) -> "Tensor":
-    """A copy of `input` with the slices along `dim` that `index` names set to one value, a number or a 0-d tensor."""
-    return apply(*_index_fill(input, dim, index, value))  # type: ignore[no-any-return]
-
-
-def index_fill_(input: "Tensor", dim: int, index: "Tensor", value: Any) -> "Tensor":
-    """In-place form of `index_fill`."""
-    op_class, inputs, params = _index_fill(input, dim, index, value)
-    return write_in_place(input, op_class, inputs[1:], params)  # type: ignore[no-any-return]
-
-
-@op()
-def take(input: "Tensor", index: "Tensor") -> "Tensor":
-    """The elements at the places `index` of the flattened tensor; the result has the index's shape."""
-    array = index_array(index, "take")
-    n = input._data.size
-    _check_bounds(array + (array < 0) * n, n, 0, "take")
-    return apply1(Index, input.reshape(-1), (array,))  # type: ignore[no-any-return]
-
-
-@op(inplace=True)
-def put(input: "Tensor", index: "Tensor", source: "Tensor", accumulate: bool = False) -> "Tensor":
-    """A copy of `input` with `source` put at (or added to) the places `index` of the flattened tensor."""
-    array = index_array(index, "put").reshape(-1)
-    n = input._data.size
-    _check_bounds(array + (array < 0) * n, n, 0, "put")
-    if source._data.dtype != input._data.dtype:
-        raise DTypeError(
-            f"put: expected input and source of one dtype, got {input.dtype} and {source.dtype}; convert with .to(dtype)"
-        )
-    flat, values = input.reshape(-1), source.reshape(-1)
-    result = (
-        apply(IndexAdd, (flat, values), ((array,), 1)) if accumulate else apply(IndexCopy, (flat, values), ((array,),))
-    )
-    return result.reshape(input._data.shape)  # type: ignore[no-any-return]

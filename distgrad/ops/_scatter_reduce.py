@@ -102,7 +102,10 @@ def _prod_gradients(xp: Any, g: Any, x: Any, values: Any, out: Any, index: Array
         ScatterReduce, (safe_x, safe_v), (index, axis, "prod", True)
     )  # the product of all factors that are not 0
     gx = g * xp.where(own == 0, xp.where(zeros == 1, others, xp.zeros_like(x)), out / safe_x)
-    at = lambda t: xp.take_along_axis(t, index, axis=axis)  # noqa: E731
+
+    def at(t: Any) -> Any:
+        return xp.take_along_axis(t, index, axis=axis)
+
     gs = at(g) * xp.where(values == 0, xp.where(at(zeros) == 1, at(others), xp.zeros_like(values)), at(out) / safe_v)
     return gx, gs
 
@@ -121,7 +124,7 @@ def _extreme_gradients(
     return gx, xp.take_along_axis(share, index, axis=axis) * hit
 
 
-@op(inplace=True)
+@op(inplace=True, twice=False)
 def scatter_reduce(
     input: "Tensor", dim: int, index: "Tensor", src: "Tensor", reduce: str, *, include_self: bool = True
 ) -> "Tensor":
@@ -140,7 +143,7 @@ def scatter_reduce(
     return apply(ScatterReduce, inputs, (*params, reduce, include_self)).reshape(input._data.shape)  # type: ignore[no-any-return]
 
 
-@op(inplace=True)
+@op(inplace=True, twice=False)
 def index_reduce(
     input: "Tensor", dim: int, index: "Tensor", source: "Tensor", reduce: str, *, include_self: bool = True
 ) -> "Tensor":

@@ -8,7 +8,9 @@ from ..autograd._node import Node
 from ..autograd._op import Op, apply1
 from ..backend import OF_NUMPY, as_dtype
 from ..errors import DTypeError, ShapeError
-from ._common import axes_of, axis_of, sizes, tensor_of
+from ._common import axes_of, axis_of, tensor_of
+from ._common import sizes as shape_of
+from ._complex import conj
 from ._spec import op
 
 if TYPE_CHECKING:
@@ -102,7 +104,8 @@ def _resolve(shape: Shape, size: int, name: str) -> Shape:
 
 
 def _shares(x: Array, shape: Shape) -> bool:
-    """Whether `x` can be seen as `shape` without a copy: no new dimension may span two stretches of evenly spaced elements."""
+    """Whether `x` can be seen as `shape` without a copy: no new dimension may span two stretches of evenly spaced
+    elements."""
     if x.flags.c_contiguous or x.size == 0:
         return True
     stretches: list[int] = []  # their sizes, the innermost first
@@ -126,39 +129,42 @@ def _shares(x: Array, shape: Shape) -> bool:
 
 
 @op()
-def reshape(input: "Tensor", *shape: Any) -> "Tensor":
+def reshape(input: "Tensor", *sizes: Any, shape: Any = None) -> "Tensor":
     """The same elements in another shape: a view where possible, else a copy. One size may be -1.
 
     Raises:
         ShapeError: the sizes do not multiply to the number of elements.
     """
     x = tensor_of(input, "reshape")._data
-    wanted = _resolve(sizes(shape), x.size, "reshape")
-    return apply1(View if _shares(x, wanted) else Reshape, input, wanted)  # type: ignore[no-any-return]
+    wanted = _resolve(shape_of(sizes if shape is None else (shape,)), x.size, "reshape")
+    return apply1(View if _shares(x, wanted) else Reshape, input, wanted)
 
 
 @op()
 def view(input: "Tensor", *shape: Any) -> "Tensor":
     """A view of the same elements in another shape (one size may be -1), or of the same bytes in another dtype.
 
-    A tensor whose memory an operation laid out in another order than row-major is copied, where torch would have had it in
+    A tensor whose memory an operation laid out in another order than row-major is copied, where torch would have had
+    it in
     row-major order and seen it in place.
 
     Raises:
-        ShapeError: the sizes do not multiply to the number of elements, or a transposed or sliced tensor cannot be seen so.
+        ShapeError: the sizes do not multiply to the number of elements, or a transposed or sliced tensor cannot be
+        seen so.
     """
     x = input._data
     if len(shape) == 1 and not isinstance(shape[0], (int, tuple, list)):
-        return _view_dtype(input, shape[0])
-    wanted = _resolve(sizes(shape), x.size, "view")
+        return _view_dtype(input, shape[0])  # type: ignore[no-any-return]
+    wanted = _resolve(shape_of(shape), x.size, "view")
     if _shares(x, wanted):
-        return apply1(View, input, wanted)  # type: ignore[no-any-return]
+        return apply1(View, input, wanted)
     if input._base is not None and input._base._data.flags.c_contiguous:
         raise ShapeError(
-            f"view: the shape {list(wanted)} is not compatible with this tensor of shape {list(x.shape)}, whose elements are not "
+            f"view: the shape {list(wanted)} is not compatible with this tensor of shape "
+            f"{list(x.shape)}, whose elements are not "
             "evenly spaced (it was transposed or sliced); use .reshape(...) instead, which copies"
         )
-    return apply1(Reshape, input, wanted)  # type: ignore[no-any-return]
+    return apply1(Reshape, input, wanted)
 
 
 class ViewAsDtype(Op):
@@ -232,14 +238,14 @@ def unflatten(input: "Tensor", dim: int, sizes: Any) -> "Tensor":
 
 
 @op()
-def permute(input: "Tensor", *dims: Any) -> "Tensor":
+def permute(input: "Tensor", *axes: Any, dims: Any = None) -> "Tensor":
     """A view with the dimensions in the order `dims`."""
     ndim = tensor_of(input, "permute")._data.ndim
-    order = sizes(dims)
-    axes = tuple([axis_of(d, ndim, "permute") for d in order])
-    if len(axes) != ndim or len(set(axes)) != ndim:
-        raise ShapeError(f"permute: expected each of the {ndim} dimensions once, got {list(order)}")
-    return apply1(Permute, input, axes)  # type: ignore[no-any-return]
+    given = shape_of(axes if dims is None else (dims,))
+    order = tuple([axis_of(d, ndim, "permute") for d in given])
+    if len(order) != ndim or len(set(order)) != ndim:
+        raise ShapeError(f"permute: expected each of the {ndim} dimensions once, got {list(given)}")
+    return apply1(Permute, input, order)
 
 
 @op(inplace=True)
@@ -250,7 +256,7 @@ def transpose(input: "Tensor", dim0: int, dim1: int) -> "Tensor":
     axes = list(range(ndim))
     if ndim:
         axes[a], axes[b] = axes[b], axes[a]
-    return apply1(Transpose, input, tuple(axes))  # type: ignore[no-any-return]
+    return apply1(Transpose, input, tuple(axes))
 
 
 @op(inplace=True)
@@ -263,12 +269,12 @@ def t(input: "Tensor") -> "Tensor":
     ndim = tensor_of(input, "t")._data.ndim
     if ndim > 2:
         raise ShapeError(f"t: expected a tensor of at most 2 dimensions, got {ndim}; use .mT or permute()")
-    return apply1(T, input, tuple(range(ndim))[::-1])  # type: ignore[no-any-return]
+    return apply1(T, input, tuple(range(ndim))[::-1])
 
 
 def reversed_axes(input: "Tensor") -> "Tensor":
     """A view with the dimensions in reverse order."""
-    return apply1(Permute, input, tuple(range(input._data.ndim))[::-1])  # type: ignore[no-any-return]
+    return apply1(Permute, input, tuple(range(input._data.ndim))[::-1])
 
 
 @op(method=False)
@@ -282,8 +288,7 @@ def mT(input: "Tensor") -> "Tensor":
 @op()
 def adjoint(input: "Tensor") -> "Tensor":
     """Each matrix of a stack transposed and conjugated."""
-    t = mT(input)
-    return t.conj() if input._data.dtype.kind == "c" else t
+    return conj(mT(input))
 
 
 @op()
@@ -301,27 +306,28 @@ def movedim(input: "Tensor", source: Any, destination: Any) -> "Tensor":
     order = [d for d in range(ndim) if d not in origin]
     for place, d in sorted(zip(goal, origin, strict=True)):
         order.insert(place, d)
-    return apply1(Permute, input, tuple(order))  # type: ignore[no-any-return]
+    return apply1(Permute, input, tuple(order))
 
 
 @op()
-def expand(input: "Tensor", *size: Any) -> "Tensor":
+def expand(input: "Tensor", *sizes: Any, size: Any = None) -> "Tensor":
     """A view in which dimensions of size 1 are repeated to the given sizes without memory; -1 keeps a size.
 
     Raises:
         ShapeError: a size other than 1 would change.
     """
     x = tensor_of(input, "expand")._data
-    wanted = sizes(size)
+    wanted = shape_of(sizes if size is None else (size,))
     lead = len(wanted) - x.ndim
     if lead < 0:
         raise ShapeError(f"expand: expected at least {x.ndim} sizes, got {list(wanted)}")
     full = tuple([x.shape[i - lead] if n == -1 and i >= lead else n for i, n in enumerate(wanted)])
     if any(n < 0 for n in full) or any(have not in (1, n) for have, n in zip(x.shape, full[lead:], strict=True)):
         raise ShapeError(
-            f"expand: the sizes {list(wanted)} do not fit the shape {list(x.shape)}: only a dimension of size 1 can be expanded"
+            f"expand: the sizes {list(wanted)} do not fit the shape {list(x.shape)}: only a dimension "
+            "of size 1 can be expanded"
         )
-    return apply1(Expand, input, full)  # type: ignore[no-any-return]
+    return apply1(Expand, input, full)
 
 
 @op()
@@ -357,7 +363,8 @@ def broadcast_shapes(*shapes: Any) -> Shape:
             if n not in (1, result[-i]):
                 if result[-i] != 1:
                     raise ShapeError(
-                        f"broadcast_shapes: the shapes {', '.join(str(list(s)) for s in full)} cannot be broadcast together"
+                        f"broadcast_shapes: the shapes {', '.join(str(list(s)) for s in full)} cannot "
+                        "be broadcast together"
                     )
                 result[-i] = n
     return tuple(result)
@@ -368,7 +375,7 @@ def squeeze(input: "Tensor", dim: Any = None) -> "Tensor":
     """A view without the dimensions of size 1 (of those in `dim`, if given)."""
     x = tensor_of(input, "squeeze")._data
     if dim is None:
-        return apply1(Squeeze, input, tuple([n for n in x.shape if n != 1]))  # type: ignore[no-any-return]
+        return apply1(Squeeze, input, tuple([n for n in x.shape if n != 1]))
     axes = (
         (axis_of(dim, x.ndim, "squeeze"),)
         if isinstance(dim, int)
@@ -376,7 +383,7 @@ def squeeze(input: "Tensor", dim: Any = None) -> "Tensor":
         if len(dim)
         else ()
     )
-    return apply1(Squeeze, input, tuple([n for i, n in enumerate(x.shape) if n != 1 or i not in axes]))  # type: ignore[no-any-return]
+    return apply1(Squeeze, input, tuple([n for i, n in enumerate(x.shape) if n != 1 or i not in axes]))
 
 
 @op(inplace=True)
@@ -384,7 +391,7 @@ def unsqueeze(input: "Tensor", dim: int) -> "Tensor":
     """A view with a new dimension of size 1 at `dim`."""
     x = tensor_of(input, "unsqueeze")._data
     axis = axis_of(dim, x.ndim + 1, "unsqueeze")
-    return apply1(Unsqueeze, input, (*x.shape[:axis], 1, *x.shape[axis:]))  # type: ignore[no-any-return]
+    return apply1(Unsqueeze, input, (*x.shape[:axis], 1, *x.shape[axis:]))
 
 
 def _at_least(name: str, tensors: tuple[Any, ...], shaped: Any) -> Any:

@@ -89,7 +89,8 @@ class Logcumsumexp(Op):
 
     @staticmethod
     def backward(xp: Any, ctx: Node, g: Any, x: Any, y: Any) -> Any:
-        """``exp(x_i) * sum over j >= i of g_j * exp(-y_j)``, with the positive and the negative g summed as logarithms."""
+        """``exp(x_i) * sum over j >= i of g_j * exp(-y_j)``, with the positive and the negative g summed as
+        logarithms."""
         (axis,) = ctx.params
         return _from_end(xp, g, x, y, axis, 1.0) - _from_end(xp, g, x, y, axis, -1.0)
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 class Chosen(Op):
-    """Outputs elements along an axis and their places, which the subclasses find. The gradient goes back to those places."""
+    """Outputs elements along an axis and their places, which the subclasses find. The gradient goes back to those
+    places."""
 
     non_differentiable = (1,)
 
@@ -89,7 +90,8 @@ def _picked(ctx: Node, x: Array, places: Array, axis: int, keepdim: bool) -> tup
 
 
 class Median(Chosen):
-    """``params = (axis, keepdim, ignore_nan)``: the lower of two middle elements; nan where there is one, unless ignored."""
+    """``params = (axis, keepdim, ignore_nan)``: the lower of two middle elements; nan where there is one, unless
+    ignored."""
 
     @staticmethod
     def forward(ctx: Node, x: Array, axis: int, keepdim: bool, ignore_nan: bool) -> Any:
@@ -161,7 +163,7 @@ def argsort(input: "Tensor", dim: int = -1, descending: bool = False, stable: bo
     x = tensor_of(input, "argsort")._data
     axis = axis_of(dim, x.ndim, "argsort")
     xp = backend_of(x).xp
-    return wrap(order(xp, x, axis, bool(descending)) if x.ndim else xp.zeros((), dtype="int64"))  # type: ignore[no-any-return]
+    return wrap(order(xp, x, axis, bool(descending)) if x.ndim else xp.zeros((), dtype="int64"))
 
 
 @op()
@@ -217,7 +219,8 @@ def _middle(name: str, input: Any, dim: int | None, keepdim: bool, ignore_nan: b
 
 @op()
 def median(input: "Tensor", dim: int | None = None, keepdim: bool = False) -> Any:
-    """The middle element (the lower of two) of all; with `dim`, ``(values, indices)`` along it. nan where there is one."""
+    """The middle element (the lower of two) of all; with `dim`, ``(values, indices)`` along it. nan where there is
+    one."""
     return _middle("median", input, dim, keepdim, False)
 
 
@@ -229,7 +232,8 @@ def nanmedian(input: "Tensor", dim: int | None = None, keepdim: bool = False) ->
 
 @op()
 def mode(input: "Tensor", dim: int = -1, keepdim: bool = False) -> ValuesIndices:
-    """The most frequent element along a dimension (the smallest of several), and where it is, as ``(values, indices)``."""
+    """The most frequent element along a dimension (the smallest of several), and where it is, as ``(values,
+    indices)``."""
     t = tensor_of(input, "mode")
     axis = axis_of(dim, t._data.ndim, "mode")
     return _chosen(Mode, t, axis, keepdim) if t._data.ndim else _of_scalar(t)
@@ -313,16 +317,19 @@ def searchsorted(
     where = side or ("right" if right else "left")
     if sorter is not None:
         sequence = xp.take_along_axis(sequence, sorter._data, -1)
-    if sequence.ndim == 1:
+    if values.size == 0:
+        found = xp.zeros(values.shape)
+    elif sequence.ndim == 1:
         found = xp.asarray(xp.searchsorted(sequence, values, side=where))
     else:
         if sequence.shape[:-1] != values.shape[:-1]:
             raise ShapeError(
-                f"searchsorted: expected equal leading dimensions of a sequence {list(sequence.shape)} and values {list(values.shape)}"
+                "searchsorted: expected equal leading dimensions of a sequence "
+                f"{list(sequence.shape)} and values {list(values.shape)}"
             )
         lines = zip(sequence.reshape(-1, sequence.shape[-1]), values.reshape(-1, values.shape[-1]), strict=True)
         found = xp.stack([xp.searchsorted(s, v, side=where) for s, v in lines]).reshape(values.shape)
-    return wrap(found.astype("int32" if out_int32 else "int64"))  # type: ignore[no-any-return]
+    return wrap(found.astype("int32" if out_int32 else "int64"))
 
 
 @op(differentiable=False, method=False)
@@ -337,4 +344,4 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
     like = elements if isinstance(elements, TensorBase) else test_elements
     xp = backend_of(like._data).xp
     x, y = (v._data if isinstance(v, TensorBase) else xp.asarray(v) for v in (elements, test_elements))
-    return wrap_result(xp.isin(x, y, invert=invert), like._data)  # type: ignore[no-any-return]
+    return wrap_result(xp.isin(x, y, invert=invert), like._data)

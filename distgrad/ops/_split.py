@@ -119,7 +119,7 @@ def chunk(input: "Tensor", chunks: int, dim: int = 0) -> tuple["Tensor", ...]:
 def tensor_split(input: "Tensor", indices_or_sections: Any, dim: int = 0) -> tuple["Tensor", ...]:
     """Views of parts: so many of nearly equal size, or cut before the given indices."""
     axis, n = _check(input, dim, "tensor_split")
-    cuts = indices_or_sections.tolist() if isinstance(indices_or_sections, TensorBase) else indices_or_sections
+    cuts = indices_or_sections._data.tolist() if isinstance(indices_or_sections, TensorBase) else indices_or_sections
     if isinstance(cuts, int):
         if cuts <= 0:
             raise ShapeError(f"tensor_split: expected sections > 0, got {cuts}")
@@ -179,7 +179,7 @@ def narrow(input: "Tensor", dim: int, start: Any, length: int) -> "Tensor":
     if not -n <= first <= n or length < 0 or (first + n if first < 0 else first) + length > n:
         raise ShapeError(f"narrow: start ({first}) + length ({length}) exceeds the size {n} of dimension {dim}")
     first += n if first < 0 else 0
-    return apply1(Slice, input, (*(slice(None),) * axis, slice(first, first + length), ...))  # type: ignore[no-any-return]
+    return apply1(Slice, input, (*(slice(None),) * axis, slice(first, first + length), ...))
 
 
 @op()
@@ -192,4 +192,4 @@ def select(input: "Tensor", dim: int, index: Any) -> "Tensor":
     axis, n = _check(input, dim, "select")
     if not -n <= int(index) < n:
         raise IndexError(f"select: index {int(index)} is out of bounds for dimension {dim} with size {n}")
-    return apply1(Slice, input, (*(slice(None),) * axis, int(index), ...))  # type: ignore[no-any-return]
+    return apply1(Slice, input, (*(slice(None),) * axis, int(index), ...))

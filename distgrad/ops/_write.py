@@ -16,7 +16,8 @@ from ..errors import AutogradError, DeviceError
 class WriteOp(Op):
     """An operation that overwrites parts of its first input.
 
-    ``write(ctx, data, *others, *params)`` changes `data`; what backward needs of indices and masks is in `params`, and nothing is
+    ``write(ctx, data, *others, *params)`` changes `data`; what backward needs of indices and masks is in `params`,
+    and nothing is
     saved. ``forward`` does the same to a copy.
     """
 
@@ -45,7 +46,8 @@ def write_in_place(t: Any, op: Any, others: tuple[Any, ...] = (), params: tuple[
     data = t._data
     if not data.flags.writeable:
         raise AutogradError(
-            f"{op.name}: cannot write to this tensor: it is expanded, where one element stands for several, or shows read-only memory; clone() it first"
+            f"{op.name}: cannot write to this tensor: it is expanded, where one element stands for "
+            "several, or shows read-only memory; clone() it first"
         )
     node = Node(op, backend_of(data), params)
     arrays = tuple([o._data if isinstance(o, TensorBase) else o for o in others])
@@ -56,7 +58,7 @@ def write_in_place(t: Any, op: Any, others: tuple[Any, ...] = (), params: tuple[
         if hasattr(array, "dtype") and array.__class__ is not data.__class__:
             raise DeviceError(f"{op.name}: expected all tensors on one device; move one with .to(device)")
     op.write(node, data, *arrays, *params)
-    if any([e is not None for e in edges]):
+    if any(e is not None for e in edges):
         needs = tuple([e is not None for e in edges])
         node.link(needs, (data.shape, *[getattr(a, "shape", None) for a in arrays]), edges, (), ())
         wrote(t, node)

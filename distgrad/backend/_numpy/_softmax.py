@@ -1,12 +1,12 @@
 """Softmax and log-softmax on NumPy arrays, block by block so that a block's passes stay in the second-level cache.
 
-A block whose values all lie well inside the range of exp needs no shift by each row's maximum, which costs two passes that
+A block whose values all lie well inside the range of exp needs no shift by each row's maximum, which costs two passes
+that
 NumPy does slowly; the result is the same to rounding.
 """
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -39,7 +39,8 @@ def log_softmax_backward(g: Array, y: Array, axis: int) -> Array:
 
 
 def _by_rows(rows: Callable[..., None], axis: int, *given: Array) -> Array:
-    """Runs a kernel on (rows, columns) matrices in which `axis` is the columns; the result has the arrays' shape and dtype."""
+    """Runs a kernel on (rows, columns) matrices in which `axis` is the columns; the result has the arrays' shape and
+    dtype."""
     x = given[0]
     dtype, last = x.dtype, x.ndim == 0 or axis in (-1, x.ndim - 1)
     wide = dtype if dtype in _SAFE else _FLOAT32
