@@ -172,19 +172,19 @@ class MpiCommunicator(Communicator):
 
     def _broadcast(self, buffer: Array, root: int) -> None:
         self._meeting.meet()
-        self._comm.Bcast(_as_bytes(buffer), root)
+        self._comm.Bcast(_as_words(buffer), root)
 
     def _all_gather(self, output: Array, input: Array) -> None:
         self._meeting.meet()
-        self._comm.Allgather(_as_bytes(input), _as_bytes(output))
+        self._comm.Allgather(_as_words(input), _as_words(output))
 
     def _isend(self, buffer: Array, dest: int, tag: int) -> Work:
-        request = self._comm.Isend(_as_bytes(buffer), dest, tag)
+        request = self._comm.Isend(_as_words(buffer), dest, tag)
         return RequestWork(request, self, buffer, dest, f"sending to rank {dest}")
 
     def _irecv(self, buffer: Array, source: int, tag: int) -> Work:
-        request = self._comm.Irecv(_as_bytes(buffer), source, tag)
-        return RequestWork(request, self, buffer, source, f"receiving from rank {source}", expected=buffer.nbytes)
+        request = self._comm.Irecv(_as_words(buffer), source, tag)
+        return RequestWork(request, self, buffer, source, f"receiving from rank {source}", receives=True)
 
     def _split(self, color: int | None, key: int) -> "MpiCommunicator | None":
         self._meeting.meet()
@@ -221,16 +221,17 @@ class MpiCommunicator(Communicator):
 
     def _gather(self, output: Array | None, input: Array, root: int) -> None:
         self._meeting.meet()
-        self._comm.Gather(_as_bytes(input), None if output is None else _as_bytes(output), root)
+        self._comm.Gather(_as_words(input), None if output is None else _as_words(output), root)
 
     def _scatter(self, output: Array, input: Array | None, root: int) -> None:
         self._meeting.meet()
-        self._comm.Scatter(None if input is None else _as_bytes(input), _as_bytes(output), root)
+        self._comm.Scatter(None if input is None else _as_words(input), _as_words(output), root)
 
     def _all_to_all(self, output: Array, input: Array, gets: Sequence[int], puts: Sequence[int]) -> None:
         self._meeting.meet()
-        target = [_as_bytes(output), [count * output.itemsize for count in gets]]
-        self._comm.Alltoallv([_as_bytes(input), [count * input.itemsize for count in puts]], target)
+        words = -(-input.itemsize // 8)  # complex128 takes two
+        target = [_as_words(output), [count * words for count in gets]]
+        self._comm.Alltoallv([_as_words(input), [count * words for count in puts]], target)
 
     # ---- how MPI reduces our dtypes ----------------------------------------------------------------------------
 
@@ -264,23 +265,26 @@ _OPERATIONS = {
 _BOOL_OPS = {ReduceOp.SUM: ReduceOp.BOR, ReduceOp.PRODUCT: ReduceOp.BAND}
 
 
-def _as_bytes(buffer: Array) -> Array:
-    """The same memory as plain bytes, for transfers that need not know the dtype."""
-    return buffer.view(np.uint8)
+def _as_words(buffer: Array) -> Array:
+    """The same memory as unsigned integers of its item size, for transfers that need not know what they mean.
+
+    Not as bytes: before MPI 4 no message has 2**31 elements or more, which would be only 2 GiB.
+    """
+    return buffer.view(f"u{min(buffer.itemsize, 8)}")
 
 
 class RequestWork(Work):
     """An MPI request that is polled, so that waiting for a dead peer ends."""
 
     def __init__(
-        self, request: Any, group: MpiCommunicator, buffer: Array, peer: int, doing: str, expected: int = -1
+        self, request: Any, group: MpiCommunicator, buffer: Array, peer: int, doing: str, receives: bool = False
     ) -> None:
         self._request = request
         self._group = group
         self._buffer = buffer
         self._peer = peer
         self._doing = f"{doing} ({buffer.size:,} {buffer.dtype})"
-        self._expected = expected
+        self._receives = receives
         self._done = False
         self._error: BaseException | None = None
 
@@ -313,8 +317,8 @@ class RequestWork(Work):
                     "to pass buffers of one size"
                 )
             else:
-                if self._done and self._expected >= 0:
-                    self._check_size(status.Get_count(self._group._mpi.BYTE))
+                if self._done and self._receives:
+                    self._check_size(status)
         return self._done
 
     def exception(self) -> BaseException | None:
@@ -325,9 +329,11 @@ class RequestWork(Work):
         """The buffer."""
         return [self._buffer]
 
-    def _check_size(self, got: int) -> None:
-        if got != self._expected:
+    def _check_size(self, status: Any) -> None:
+        words = _as_words(self._buffer)
+        datatype = getattr(self._group._mpi, f"UINT{8 * words.itemsize}_T")
+        if status.Get_count(datatype) != words.size:
             self._error = CommError(
-                f"rank {self._group.rank} was {self._doing}: expected {self._expected:,} bytes, got {got:,}; make both "
-                "ranks pass buffers of one size and dtype"
+                f"rank {self._group.rank} was {self._doing}: expected {self._buffer.nbytes:,} bytes, got "
+                f"{status.Get_count(self._group._mpi.BYTE):,}; make both ranks pass buffers of one size and dtype"
             )

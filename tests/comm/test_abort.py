@@ -10,6 +10,8 @@ from types import TracebackType
 import pytest
 
 from distgrad.comm import _abort, _last_words
+from distgrad.comm._board import Board, board_bytes
+from distgrad.comm._communicator import Options
 from distgrad.comm._last_words import Report, deliver, read_reports, with_rank
 from distgrad.errors import CommTimeoutError, PeerLostError
 from tests.jobs import clean_environment
@@ -53,6 +55,17 @@ def test_the_launchers_own_frames_are_left_out(file: str, shown: bool) -> None:
     trace = _abort._from_script(fail_in(file))
     assert trace is not None
     assert (trace.tb_frame.f_code.co_filename == file) == shown
+
+
+def test_an_error_of_communication_shows_the_users_lines_alone() -> None:
+    def train() -> None:
+        Board(memoryview(bytearray(board_bytes(2))).cast("q"), 0, 2, Options(timeout=0.01)).meet()
+
+    with pytest.raises(CommTimeoutError) as caught:
+        train()
+    text = _abort._format(caught.value, caught.tb)
+    assert "in train" in text and "CommTimeoutError: rank 0 gave up" in text
+    assert "_board.py" not in text
 
 
 def test_nothing_is_installed_outside_a_job() -> None:
