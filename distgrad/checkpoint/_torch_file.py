@@ -6,6 +6,7 @@ opaque `_Known` objects, never classes or functions, and it refuses to set attri
 call what is on the list and nothing else.
 """
 
+import os
 import pickle
 import sys
 import zipfile
@@ -72,8 +73,6 @@ def load_torch(file: BinaryIO, name: str, map_location: MapLocation, weights_onl
         raise
     except EOFError as error:
         raise CheckpointError(f"{name} is truncated") from error
-    except (OSError, MemoryError):
-        raise
     except Exception as error:  # a damaged pickle or zip can raise anything
         raise CheckpointError(f"{name} is truncated or damaged: {type(error).__name__}: {error}") from error
 
@@ -198,11 +197,16 @@ def _load_zip(archive: zipfile.ZipFile, rules: _Rules) -> Any:
 def _load_legacy(file: BinaryIO, rules: _Rules) -> Any:
     """A file from before torch 1.6: magic number, version, system, object, keys of the storages, and these in turn."""
     storages: dict[str, _Storage] = {}
+    start = file.tell()
+    whole = file.seek(0, os.SEEK_END)
+    file.seek(start)
 
     def find_storage(key: str, dtype: str, where: str, elements: int, rest: Any) -> _Storage:
         if key not in storages:
-            data = np.zeros(elements * dtype_of(dtype, rules.name).itemsize, np.uint8)
-            storages[key] = _Storage(data, dtype, _kind_of(where))
+            size = elements * dtype_of(dtype, rules.name).itemsize
+            if not 0 <= size <= whole:
+                raise EOFError
+            storages[key] = _Storage(np.zeros(size, np.uint8), dtype, _kind_of(where))
         if rest and rest[0] is not None:
             raise CheckpointError(f"{rules.name} holds views of storages in torch's oldest form; save it anew")
         return storages[key]
@@ -237,7 +241,7 @@ def _kind_of(where: str) -> str:
 
 def _swapped(data: Array, dtype: str) -> Array:
     width = as_dtype(dtype).itemsize // (2 if dtype.startswith("complex") else 1)
-    return data.reshape(-1, width)[:, ::-1].reshape(-1)
+    return np.ascontiguousarray(data.reshape(-1, width)[:, ::-1]).reshape(-1)
 
 
 # ---- what the names on the list do ----
