@@ -90,33 +90,18 @@ class DataLoader(Generic[T]):
         self.generator = generator
         self.sharded = sharded
         iterable = isinstance(dataset, IterableDataset)
-        if iterable and (shuffle or sampler is not None or batch_sampler is not None):
-            raise ValueError(
-                "DataLoader with IterableDataset: expected unspecified shuffle, sampler and batch_sampler; the data "
-                "set decides the order"
-            )
-        if sharded and (sampler is not None or batch_sampler is not None):
-            raise ValueError("sharded=True makes its own sampler: leave out sampler and batch_sampler, or sharded")
-        if sampler is not None and shuffle:
-            raise ValueError("sampler option is mutually exclusive with shuffle")
-        if batch_sampler is not None:
-            if batch_size != 1 or shuffle or sampler is not None or drop_last:
-                raise ValueError(
-                    "batch_sampler option is mutually exclusive with batch_size, shuffle, sampler, and drop_last"
-                )
-            batch_size, drop_last = None, False
-        elif batch_size is not None:
-            check_batch_size(batch_size)
-        elif drop_last:
-            raise ValueError("batch_size=None option disables auto-batching and is mutually exclusive with drop_last")
-        self.batch_size = batch_size
+        _check_order(iterable, sharded, shuffle, sampler, batch_sampler)
+        _check_batches(batch_size, drop_last, shuffle, sampler, batch_sampler)
+        self.batch_size = batch_size if batch_sampler is None else None
         self.drop_last = drop_last
         self.exact = (not shuffle and not drop_last) if exact is None else exact
-        self.sampler: Any = None if iterable else self._sampler_for(bool(shuffle), sampler)
-        self.batch_sampler: Any = batch_sampler
-        if batch_sampler is None and batch_size is not None and not iterable:
-            self.batch_sampler = BatchSampler(self.sampler, batch_size, drop_last)
-        batched = self.batch_sampler is not None or batch_size is not None
+        order: Any = None if iterable else self._sampler_for(bool(shuffle), sampler)
+        batches: Any = batch_sampler
+        if batches is None and batch_size is not None and not iterable:
+            batches = BatchSampler(order, batch_size, drop_last)
+        self.sampler = order
+        self.batch_sampler = batches
+        batched = batches is not None or batch_size is not None
         self.collate_fn: Callable[[Any], Any] = collate_fn or (default_collate if batched else default_convert)
 
     def _sampler_for(self, shuffle: bool, sampler: Iterable[int] | None) -> Iterable[int]:
@@ -185,7 +170,7 @@ class DataLoader(Generic[T]):
 
     def _row(self) -> Iterator[Any]:
         """The samples of an iterable data set that are this rank's."""
-        row = iter(self.dataset)
+        row: Iterator[Any] = iter(self.dataset)
         if not self.sharded:
             return row
         if self.drop_last:
@@ -205,6 +190,34 @@ def every_whole(row: Iterator[Any], rank: int, ranks: int) -> Iterator[Any]:
     """Every `ranks`-th sample from number `rank` on, as far as all ranks get one."""
     while len(group := list(itertools.islice(row, ranks))) == ranks:
         yield group[rank]
+
+
+def _check_order(iterable: bool, sharded: bool, shuffle: bool | None, sampler: Any, batch_sampler: Any) -> None:
+    """Raises where more than one argument decides the order."""
+    if iterable and (shuffle or sampler is not None or batch_sampler is not None):
+        raise ValueError(
+            "DataLoader with IterableDataset: expected unspecified shuffle, sampler and batch_sampler; the data set "
+            "decides the order"
+        )
+    if sharded and (sampler is not None or batch_sampler is not None):
+        raise ValueError("sharded=True makes its own sampler: leave out sampler and batch_sampler, or sharded")
+    if sampler is not None and shuffle:
+        raise ValueError("sampler option is mutually exclusive with shuffle")
+
+
+def _check_batches(
+    batch_size: int | None, drop_last: bool, shuffle: bool | None, sampler: Any, batch_sampler: Any
+) -> None:
+    """Raises where this is no way to make batches."""
+    if batch_sampler is not None:
+        if batch_size != 1 or shuffle or sampler is not None or drop_last:
+            raise ValueError(
+                "batch_sampler option is mutually exclusive with batch_size, shuffle, sampler, and drop_last"
+            )
+    elif batch_size is not None:
+        check_batch_size(batch_size)
+    elif drop_last:
+        raise ValueError("batch_size=None option disables auto-batching and is mutually exclusive with drop_last")
 
 
 def _check_workers(num_workers: int, prefetch_factor: int | None, persistent_workers: bool, timeout: float) -> None:

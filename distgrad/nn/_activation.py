@@ -1,5 +1,6 @@
 """Activation functions as modules; `nn.functional` has the formulas."""
 
+import warnings
 from typing import Any
 
 from .. import ops
@@ -306,6 +307,19 @@ class Tanhshrink(Module):
         return F.tanhshrink(input)
 
 
+def _dim_of(dim: int | None, input: Tensor, name: str) -> int:
+    """The dimension to sum over; where none is given, the one that torch takes."""
+    if dim is not None:
+        return dim
+    chosen = 0 if input.ndim in (0, 1, 3) else 1
+    warnings.warn(
+        f"Implicit dimension choice for {name} has been deprecated; it is dim={chosen} here. Give dim when you make the "
+        "module",
+        stacklevel=4,
+    )
+    return chosen
+
+
 class Softmax(Module):
     """exp(x) divided by its sum along a dimension."""
 
@@ -314,7 +328,7 @@ class Softmax(Module):
         self.dim = dim
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.softmax(input, self.dim)
+        return F.softmax(input, _dim_of(self.dim, input, "softmax"))
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"
@@ -328,7 +342,7 @@ class LogSoftmax(Module):
         self.dim = dim
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.log_softmax(input, self.dim)
+        return F.log_softmax(input, _dim_of(self.dim, input, "log_softmax"))
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"
@@ -342,7 +356,7 @@ class Softmin(Module):
         self.dim = dim
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.softmin(input, self.dim)
+        return F.softmin(input, _dim_of(self.dim, input, "softmin"))
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"

@@ -11,7 +11,7 @@ from .._tensor import Tensor
 from ..autograd import no_grad
 from ..backend import backend_of
 
-_BLOCK = 1 << 16  # elements
+_BLOCK = 1 << 14  # elements
 Parameters = Tensor | Iterable[Tensor]
 
 
@@ -54,18 +54,21 @@ def _norm_of(arrays: list[Any], p: float) -> float:
         return max((float(xp.abs(a).max()) for a in arrays if a.size), default=0.0)
     if p == 2.0:
         return math.sqrt(sum(_square_sum(a) for a in arrays))
-    return float(sum(float((xp.abs(a) ** p).sum(dtype="float64")) for a in arrays)) ** (1.0 / p)
+    total = sum(float((xp.abs(a) ** p).sum(dtype="float64")) for a in arrays)
+    return math.pow(total, 1.0 / p)
 
 
 def _square_sum(a: Any) -> float:
     """The sum of squares, by BLAS in blocks that are added up in double precision."""
+    backend = backend_of(a)
     flat = a.ravel(order="K")
     if flat.dtype.char != "d":
         flat = flat.astype("float32", copy=False)
-    total = 0.0
-    for start in range(0, flat.size, _BLOCK):
-        block = flat[start : start + _BLOCK]
-        total += float(block.dot(block))
+    whole = flat.size // _BLOCK * _BLOCK
+    blocks, rest = flat[:whole].reshape(-1, _BLOCK), flat[whole:]
+    with backend.quiet():
+        sums = backend.xp.matmul(blocks[:, None, :], blocks[:, :, None])
+        total = float(sums.sum(dtype="float64")) + float(rest.dot(rest))
     return total if math.isfinite(total) else float((flat.astype("float64") ** 2).sum())
 
 

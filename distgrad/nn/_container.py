@@ -15,7 +15,7 @@ def _position(index: Any, length: int) -> int:
     Raises:
         IndexError: it is out of range.
     """
-    i = index.__index__()
+    i: int = index.__index__()
     if not -length <= i < length:
         raise IndexError(f"index {i} is out of range for {length} entries")
     return i % length

@@ -61,7 +61,7 @@ def _lengths_of(lengths: Any) -> "np.ndarray[Any, np.dtype[np.int64]]":
 
 def _present(lengths: "np.ndarray[Any, Any]", steps: int) -> "np.ndarray[Any, Any]":
     """(T, B): whether a sequence has a step."""
-    return np.arange(steps)[:, None] < lengths[None, :]  # type: ignore[no-any-return]
+    return np.arange(steps)[:, None] < lengths[None, :]
 
 
 def _rows(present: "np.ndarray[Any, Any]", like: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ They run without recording, and draw from the default generator, or from the one
 import math
 from typing import Any
 
+import numpy as np
+
 from .. import ops
 from .._tensor import Tensor
 from ..autograd import no_grad
@@ -53,15 +55,33 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Any 
 def trunc_normal_(
     tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0, generator: Any = None
 ) -> Tensor:
-    """Values from the normal distribution, cut off to [a, b]: drawn through its inverse distribution function."""
-    low, high = _normal_cdf((a - mean) / std), _normal_cdf((b - mean) / std)
-    tensor.uniform_(2 * low - 1, 2 * high - 1, generator=generator)
-    tensor.erfinv_().mul_(std * math.sqrt(2.0)).add_(mean)
-    return tensor.clamp_(min=a, max=b)
+    """Values from the normal distribution, cut off to [a, b]: drawn again until they lie inside."""
+    if not a <= b:
+        raise ValueError(f"trunc_normal_: expected a <= b, got a={a} and b={b}")
+    z = _truncated_normal(tensor.numel(), (a - mean) / std, (b - mean) / std, generator)
+    values = ops.from_numpy(z.reshape(tensor.shape)).mul_(std).add_(mean)
+    return tensor.copy_(values).clamp_(min=a, max=b)
 
 
-def _normal_cdf(x: float) -> float:
-    return (1.0 + math.erf(x / math.sqrt(2.0))) / 2.0
+def _truncated_normal(n: int, low: float, high: float, generator: Any) -> "np.ndarray[Any, np.dtype[np.float64]]":
+    """Standard normal numbers in [low, high], by rejection of normal numbers or, if that is rare, of uniform ones."""
+    share = 0.5 * (math.erf(high / math.sqrt(2)) - math.erf(low / math.sqrt(2)))
+    peak = min(max(low, 0.0), high)  # where the density is highest
+    reach = 40 / max(abs(peak), 1.0)  # beyond it the density is below exp(-40) of the highest
+    ends = max(low, peak - reach), min(high, peak + reach)
+    result = np.empty(n)
+    missing = n
+    while missing:
+        if share > 0.25:
+            drawn = ops.empty(missing, dtype="float64").normal_(generator=generator).numpy()
+            inside = drawn[(drawn >= low) & (drawn <= high)]
+        else:
+            drawn, level = ops.empty(2, missing, dtype="float64").uniform_(generator=generator).numpy()
+            drawn = ends[0] + drawn * (ends[1] - ends[0])
+            inside = drawn[level <= np.exp((peak * peak - drawn * drawn) / 2)]
+        result[n - missing : n - missing + inside.size] = inside
+        missing -= inside.size
+    return result
 
 
 @no_grad()
@@ -176,11 +196,9 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Any = None) -> Tenso
         return tensor
     rows, columns = tensor.shape[0], tensor.numel() // tensor.shape[0]
     normal = ops.empty(max(rows, columns), min(rows, columns), dtype="float64").normal_(generator=generator)
-    q, r = ops.linalg_qr(normal)
-    q = q * ops.sign(ops.diagonal(r))  # makes the distribution uniform (Mezzadri, 2007)
-    if rows < columns:
-        q = q.transpose(0, 1)
-    return tensor.copy_((q * gain).reshape(tensor.shape))
+    q, r = np.linalg.qr(normal.numpy())
+    q *= gain * np.sign(np.diagonal(r))  # the signs make the distribution uniform (Mezzadri, 2007)
+    return tensor.copy_(ops.from_numpy(q if rows >= columns else q.T).reshape(tensor.shape))
 
 
 @no_grad()
