@@ -32,6 +32,7 @@ JOIN_PATIENCE = 0.5  # seconds for MPI_Init, when the other ranks may be waiting
 KEYBOARD_INTERRUPT_CODE = 128 + signal.SIGINT
 
 _LAUNCHER_FRAMES = (f"{os.sep}distgrad{os.sep}launch{os.sep}", "<frozen runpy>", f"{os.sep}runpy.py")
+_COMM_FRAMES = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
 
 
@@ -102,8 +103,16 @@ def _fail(error: BaseException, trace: TracebackType | None, where: str) -> None
         _take_turns()
     if isinstance(error, KeyboardInterrupt):  # all ranks get it; where each of them was is of no use
         exit_with(KEYBOARD_INTERRUPT_CODE, "KeyboardInterrupt")
-    text = where + "".join(traceback.format_exception(type(error), error, _from_script(trace)))
-    _end_job(Report(job.rank, time.time(), secondary, 1, text))
+    _end_job(Report(job.rank, time.time(), secondary, 1, where + _format(error, _from_script(trace))))
+
+
+def _format(error: BaseException, trace: TracebackType | None) -> str:
+    """The traceback as Python prints it; without our inner frames where the error says all that they could tell."""
+    shown = traceback.TracebackException(type(error), error, trace)
+    if isinstance(error, CommError):
+        frames = [frame for frame in shown.stack if not frame.filename.startswith(_COMM_FRAMES)]
+        shown.stack = traceback.StackSummary.from_list(frames)
+    return "".join(shown.format())
 
 
 def _is_secondary(error: BaseException | None) -> bool:

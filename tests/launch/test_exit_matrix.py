@@ -138,10 +138,11 @@ def test_ctrl_c(mpi: Mpi, by_launcher: bool) -> None:
 @MPIS
 @pytest.mark.parametrize("by_launcher", [False, True], ids=["mpirun", "launch_n"])
 @pytest.mark.parametrize("fault", ["sleep", "wait"])
-def test_starter_is_killed(mpi: Mpi, by_launcher: bool, fault: str) -> None:
+def test_starter_is_killed(mpi: Mpi, by_launcher: bool, fault: str, tmp_path: Path) -> None:
     """SIGKILL to mpirun, or to the launcher that started it: the ranks end themselves, asleep or in a collective."""
     script = [FAULTS, fault]
-    job = Job([*launcher(mpi), *script] if by_launcher else mpi.job(RANKS, "-m", "distgrad.launch", *script))
+    command = [*launcher(mpi), *script] if by_launcher else mpi.job(RANKS, "-m", "distgrad.launch", *script)
+    job = Job(command, environment={"TMPDIR": str(tmp_path)})  # a killed launcher cannot remove its folder
     job.await_output("rank 2 is up")
     job.process.kill()
     outcome = job.finish(DEADLINE)
