@@ -1,5 +1,6 @@
 """DistributedDataParallel: a model that every rank trains on its part of the batch."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from ..autograd import is_grad_enabled
 from ..backend import device
 from ..comm import Communicator, get_default
-from ..errors import AutogradError, DeviceError
+from ..errors import AutogradError, CommError, DeviceError
 from ..nn import Module
 from ._agreement import broadcast_from_first, check_models_agree
 from ._nested import map_tensors
@@ -159,13 +160,30 @@ class DistributedDataParallel(Module):
             for key, value in state_dict.items()
         }
 
+    # ---- copies: they have no hooks, and get them at their first training step ------------------------------------
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "DistributedDataParallel":
+        result = type(self).__new__(type(self))
+        memo[id(self)] = result
+        memo[id(self.process_group)] = self.process_group  # the copy works in the same group
+        result.__dict__.update(copy.deepcopy({**self.__dict__, "_reducer": None}, memo))
+        return result
+
     def __getstate__(self) -> dict[str, Any]:
-        """A copy or a pickle has no group and no hooks; it gets them at its first training step."""
+        """What a pickle holds; where it is loaded, the model belongs to the default group.
+
+        Raises:
+            CommError: it belongs to another group here.
+        """
+        if self.process_group is not get_default():
+            raise CommError(
+                "DistributedDataParallel: expected the default process group for a pickle, got another one; pickle "
+                "model.module, or save model.state_dict()"
+            )
         return {**self.__dict__, "process_group": None, "_reducer": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self.process_group = get_default()
+        super().__setstate__({**state, "process_group": get_default()})
 
 
 def _the_device(module: Module, device_ids: Any) -> device:

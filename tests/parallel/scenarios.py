@@ -14,7 +14,7 @@ import numpy as np
 import distgrad as dg
 from distgrad import Parameter, Tensor, comm
 from distgrad.arena import slot_of
-from distgrad.errors import CollectiveMismatchError
+from distgrad.errors import CollectiveMismatchError, CommError
 from distgrad.nn import BatchNorm2d, Conv2d, CrossEntropyLoss, Flatten, Linear, Module, ReLU, Sequential
 from distgrad.optim import SGD, Adam
 from distgrad.parallel import DistributedDataParallel
@@ -512,6 +512,34 @@ def two_forwards_with_buffers_before_one_backward() -> None:
     (loss(model(mine(x1)), mine(y1)) + loss(model(mine(x2)), mine(y2))).backward()
     assert model.module.count.item() == 2
     assert all(g is not None for g in grads(model.module).values())
+
+
+# ---- groups ------------------------------------------------------------------------------------------------------
+
+
+@scenario
+def a_group_of_some_ranks() -> None:
+    rank, size = place()
+    group = comm.get_default().split(rank % 2, rank)
+    assert group is not None
+    model = DistributedDataParallel(Net(), process_group=group)
+    members = range(rank % 2, size, 2)
+    batches = [whole_batch(other) for other in members]
+    x, y = whole_batch(rank)
+    twin = copy.deepcopy(model)
+    for one in (model, twin):
+        loss(one(x), y).backward()
+    total = large_batch_grads(Net(), *batches)
+    expected = {name: g / len(members) for name, g in total.items()}
+    assert close(grads(model.module), expected) and close(grads(twin.module), expected)
+    try:
+        pickle.dumps(model)
+    except CommError as error:
+        assert "expected the default process group for a pickle" in str(error)
+    else:
+        raise AssertionError("a model of another group was pickled")
+    del model, twin
+    group.close()
 
 
 # ---- models that differ ------------------------------------------------------------------------------------------
