@@ -17,6 +17,7 @@ import pytest
 from tests.jobs import Job, Mpi, Outcome, installed_mpis, run_job
 
 FAULTS = str(Path(__file__).parent / "faults.py")
+TRAINING = str(Path(__file__).parent / "training_faults.py")
 RANKS = 4
 LIMIT = 1.0  # seconds from the fault to the end of the job
 TRIES = 3
@@ -109,6 +110,16 @@ def test_under_launch_n(mpi: Mpi, fault: str) -> None:
 def test_without_the_launcher(mpi: Mpi, fault: str) -> None:
     command = mpi.job(RANKS, FAULTS, fault)
     in_time(lambda: run_job(command, DEADLINE), IMPORTED[fault], own_words_last=ours_last(mpi, fault))
+
+
+@MPIS
+@pytest.mark.parametrize("where", ["forward", "hook", "dataset"])
+@pytest.mark.parametrize("by_launcher", [False, True], ids=["mpirun", "launch_n"])
+def test_in_training(mpi: Mpi, by_launcher: bool, where: str) -> None:
+    script = [TRAINING, where]
+    command = [*launcher(mpi), *script] if by_launcher else mpi.job(RANKS, "-m", "distgrad.launch", *script)
+    expected = Expected(1, rf"^\[rank 2\] ValueError: planted in {where}$")
+    in_time(lambda: run_job(command, DEADLINE), expected, own_words_last=by_launcher or ours_last(mpi, where))
 
 
 def ours_last(mpi: Mpi, fault: str) -> bool:
