@@ -1,4 +1,4 @@
-"""In-place operations and views in the graph: values and gradients as torch has them, errors where a gradient would be wrong."""
+"""In-place operations and views in the graph: gradients as torch has them, errors where one would be wrong."""
 
 import pytest
 
