@@ -61,7 +61,7 @@ def seconds(code: str) -> float:
 
 
 def test_import_is_quick() -> None:
-    # Most of the 0.15 s that are promised is the import of NumPy; on a busy machine a test can hold the ratio of the two.
+    # Most of the 0.15 s promised is the import of NumPy; on a busy machine a test can hold the ratio of the two.
     python("import distgrad")  # leaves compiled modules behind
     ratios = [seconds("import distgrad") / seconds("import numpy") for _ in range(7)]
     assert statistics.median(ratios) < 1.6, ratios

@@ -15,7 +15,10 @@ TOY = {
     "linear_regression.py": ((), r"explained variance 0\.5[01]\d"),
     "digits.py": (("--epochs", "2"), r"test accuracy +(9\d|100)\.\d+ %"),
     "char_gpt.py": (
-        "--steps 3 --width 32 --depth 1 --context 16 --batch 4 --characters 5000 --write 5".split(),
+        (
+            *("--steps", "3", "--width", "32", "--depth", "1", "--context", "16"),
+            *("--batch", "4", "--characters", "5000", "--write", "5"),
+        ),
         r"loss [45]\.\d+ -> [345]\.\d+",
     ),
 }

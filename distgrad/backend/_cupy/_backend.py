@@ -48,7 +48,9 @@ class CudaBackend(Backend):
         index = self.own if where.index is None else where.index
         count = int(self.xp.cuda.runtime.getDeviceCount())
         if index >= count:
-            raise DeviceError(f"device 'cuda:{index}' does not exist: expected a number below {count}, the GPUs visible here")
+            raise DeviceError(
+                f"device 'cuda:{index}' does not exist: expected a number below {count}, the GPUs visible here"
+            )
         return device("cuda", index)
 
     def to_numpy(self, array: Array) -> "np.ndarray[Any, Any]":

@@ -1,27 +1,28 @@
-"""The kernel families on CuPy arrays."""
+"""The kernel families on CuPy arrays, put together."""
 
 from typing import Any
 
-from ..._typing import Array
+from ._attention import CupyAttention
+from ._conv import CupyConv
+from ._elementwise import CupyActivation, CupySpecial
+from ._loss import CupyLoss
+from ._norm import CupyNorm
+from ._softmax import CupySoftmax
 
 
 class CupyKernels:
-    """All kernel families, made for one module `cupy`."""
+    """All kernel families, made for one module `cupy`.
 
-    def __init__(self, cupy: Any) -> None:
-        self.special = CupySpecial(cupy)
+    Args:
+        cupy: the module.
+        special: the module of special functions, cupyx.scipy.special.
+    """
 
-
-class CupySpecial:
-    """Elementwise functions."""
-
-    def __init__(self, cupy: Any) -> None:
-        self._cupy = cupy
-
-    def erf(self, x: Array) -> Array:
-        """The error function."""
-        raise NotImplementedError
-
-    def sigmoid(self, x: Array) -> Array:
-        """1 / (1 + exp(-x)); exp's overflow to inf gives the right 0."""
-        return 1 / (1 + self._cupy.exp(-x))
+    def __init__(self, cupy: Any, special: Any) -> None:
+        self.special = CupySpecial(cupy, special)
+        self.activation = CupyActivation(cupy, self.special)
+        self.attention = CupyAttention(cupy)
+        self.conv = CupyConv(cupy)
+        self.loss = CupyLoss(cupy)
+        self.norm = CupyNorm(cupy)
+        self.softmax = CupySoftmax(cupy)
