@@ -138,7 +138,8 @@ def test_to() -> None:
     ("method", "dtype"),
     [
         ("half", dg.float16), ("bfloat16", dg.bfloat16), ("float", dg.float32), ("double", dg.float64),
-        ("char", dg.int8), ("byte", dg.uint8), ("short", dg.int16), ("int", dg.int32), ("long", dg.int64), ("bool", dg.bool),
+        ("char", dg.int8), ("byte", dg.uint8), ("short", dg.int16), ("int", dg.int32), ("long", dg.int64),
+        ("bool", dg.bool),
         ("cfloat", dg.complex64), ("cdouble", dg.complex128),
     ],
 )  # fmt: skip
