@@ -497,10 +497,17 @@ def backward(
     wanted = _listed(inputs)
     if not wanted:
         raise AutogradError("backward: expected at least one tensor in inputs, got none; leave it None for all leaves")
-    for tensor, g in zip(wanted, _captured(outputs, grads, wanted, keep, create_graph), strict=True):
-        if g is not None:
-            accumulate_grad(tensor, g, owned=False, graph=create_graph)
-            _announce(tensor)
+    found = _captured(outputs, grads, wanted, keep, create_graph)
+    _run.callbacks.append([])  # for the hooks of the leaves
+    try:
+        for tensor, g in zip(wanted, found, strict=True):
+            if g is not None:
+                accumulate_grad(tensor, g, owned=False, graph=create_graph)
+                _announce(tensor)
+        for callback in _run.callbacks[-1]:
+            callback()
+    finally:
+        _run.callbacks.pop()
 
 
 def grad(

@@ -188,6 +188,17 @@ def backward_twice_through_one_graph() -> None:
 
 
 @scenario
+def backward_into_chosen_parameters() -> None:
+    model = DistributedDataParallel(Net())
+    x, y = whole_batch()
+    chosen = model.module.second.weight
+    loss(model(mine(x)), mine(y)).backward(inputs=[chosen])
+    expected = large_batch_grads(Net(), (x, y))["second.weight"]
+    assert chosen.grad is not None and np.allclose(chosen.grad.numpy(), expected, rtol=1e-6, atol=1e-6)
+    assert model.module.first.weight.grad is None
+
+
+@scenario
 def a_pass_around_the_wrapper_is_local() -> None:
     model = DistributedDataParallel(Net())
     backward(model, whole_batch())
