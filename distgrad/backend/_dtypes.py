@@ -157,11 +157,11 @@ def promote(a: "np.dtype[Any]", b: "np.dtype[Any]") -> "np.dtype[Any]":
 
 def _promote(a: "np.dtype[Any]", b: "np.dtype[Any]") -> "np.dtype[Any]":
     ca, cb = category_of(a), category_of(b)
-    if ca != cb and max(ca, cb) == FLOATING:
-        return a if ca > cb else b
     if {ca, cb} == {FLOATING, COMPLEX}:
         real, other = (a, b) if ca == FLOATING else (b, a)
         return np.dtype(np.complex128) if real == np.float64 else other
+    if ca != cb and max(ca, cb) >= FLOATING:
+        return a if ca > cb else b
     if bfloat16 is not None and bfloat16.numpy in (a, b) and a != b:
         other = a if b == bfloat16.numpy else b
         return other if other.itemsize > 2 else float32.numpy
@@ -188,7 +188,14 @@ def promote_dims(dtypes: "list[tuple[np.dtype[Any], bool]]") -> "np.dtype[Any]":
     if not without:
         return result
     scalar = _promote_all(without)
-    return scalar if category_of(scalar) > category_of(result) else result
+    if category_of(scalar) <= category_of(result):
+        return result
+    # A complex scalar makes a float complex, of the precision that the float has.
+    return _complex_of(result) if category_of(result) == FLOATING else scalar
+
+
+def _complex_of(d: "np.dtype[Any]") -> "np.dtype[Any]":
+    return np.dtype(np.complex128 if d == np.float64 else np.complex64)
 
 
 def _promote_all(dtypes: "list[np.dtype[Any]]") -> "np.dtype[Any]":
@@ -205,7 +212,7 @@ def promote_scalar(d: "np.dtype[Any]", value: Any) -> "np.dtype[Any]":
         BOOL if isinstance(value, (bool, np.bool_)) else INTEGRAL if isinstance(value, (int, np.integer)) else FLOATING
     )
     if isinstance(value, complex):
-        return d if category == COMPLEX else np.dtype(np.complex128 if d == np.float64 else np.complex64)
+        return d if category == COMPLEX else _complex_of(d)
     if kind <= category:
         return d
     return int64.numpy if kind == INTEGRAL else _default.numpy
