@@ -11,18 +11,17 @@ from . import _environment as _environment  # first: it decides thread counts be
 # isort: on
 
 import sys as _sys
+from importlib.util import LazyLoader as _LazyLoader
+from importlib.util import find_spec as _find_spec
+from importlib.util import module_from_spec as _module_from_spec
 from types import ModuleType as _ModuleType
+from typing import TYPE_CHECKING
+from typing import Any as _Any
 
 from . import autograd as autograd
-from . import checkpoint as checkpoint
-from . import comm as comm
 from . import cuda as cuda
-from . import data as _data
 from . import linalg as linalg
-from . import nn as nn
 from . import ops as ops
-from . import optim as optim
-from . import parallel as _parallel
 from ._environment import show_config as show_config
 from ._parameter import Parameter as Parameter
 from ._tensor import Size as Size
@@ -79,9 +78,6 @@ from .backend import uint8 as uint8
 from .backend import uint16 as uint16
 from .backend import uint32 as uint32
 from .backend import uint64 as uint64
-from .checkpoint import load as load
-from .checkpoint import save as save
-from .comm import _abort as _abort
 from .ops import Generator as Generator
 from .ops import abs as abs
 from .ops import adaptive_avg_pool1d as adaptive_avg_pool1d
@@ -392,20 +388,53 @@ from .ops import where as where
 from .ops import zeros as zeros
 from .ops import zeros_like as zeros_like
 
-# In an MPI job, an error on one rank ends them all from here on.
-_abort.install()
-from .parallel import DistributedDataParallel as DistributedDataParallel
+if TYPE_CHECKING:
+    from . import checkpoint, comm, nn, optim
+    from . import data as _data
+    from . import parallel as _parallel
+    from .checkpoint import load as load
+    from .checkpoint import save as save
+    from .parallel import DistributedDataParallel as DistributedDataParallel
+else:
+
+    def _page(name: str) -> _ModuleType:
+        """A package of ours that is loaded when something in it is first asked for: `import distgrad` stays quick."""
+        spec = _find_spec(f"{__name__}.{name}")
+        loader = spec.loader = _LazyLoader(spec.loader)
+        module = _sys.modules[spec.name] = _module_from_spec(spec)
+        loader.exec_module(module)
+        return module
+
+    checkpoint, comm, nn, optim = _page("checkpoint"), _page("comm"), _page("nn"), _page("optim")
+    _data, _parallel = _page("data"), _page("parallel")
 
 # Pages that torch names in a lower package, and aliases: importable by these names too.
 distributed = comm
-nn.parallel = _parallel  # type: ignore[attr-defined]
-nn.SyncBatchNorm = _parallel.SyncBatchNorm  # type: ignore[attr-defined]
 utils = _ModuleType("distgrad.utils", "Pages that torch keeps under `torch.utils`.")
 utils.data = _data  # type: ignore[attr-defined]
-for _name, _page in {
-    "distributed": comm,
-    "nn.parallel": _parallel,
-    "utils": utils,
-    "utils.data": _data,
-}.items():
-    _sys.modules[f"{__name__}.{_name}"] = _page
+nn.parallel = _parallel  # type: ignore[attr-defined]
+for _name, _module in {"distributed": comm, "nn.parallel": _parallel, "utils": utils, "utils.data": _data}.items():
+    _sys.modules[f"{__name__}.{_name}"] = _module
+
+_FROM_PAGES = {"save": checkpoint, "load": checkpoint, "DistributedDataParallel": _parallel}
+
+
+def __getattr__(name: str) -> _Any:
+    if name in _FROM_PAGES:
+        return getattr(_FROM_PAGES[name], name)
+    raise AttributeError(f"module 'distgrad' has no attribute {name!r}")
+
+
+def _of_nn(name: str) -> _Any:
+    """What torch has in `nn` and we have in a package above it."""
+    if name == "SyncBatchNorm":
+        return _parallel.SyncBatchNorm
+    raise AttributeError(f"module 'distgrad.nn' has no attribute {name!r}")
+
+
+nn.__getattr__ = _of_nn  # type: ignore[method-assign]
+
+if _environment.job.in_mpi_job:
+    from .comm import _abort
+
+    _abort.install()  # from here on, an error on one rank ends all of them
