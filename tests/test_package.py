@@ -1,9 +1,9 @@
 """What installing and importing the package costs and needs."""
 
+import resource
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from tests.jobs import ROOT, clean_environment
@@ -54,17 +54,19 @@ def test_import_leaves_heavy_modules_alone() -> None:
     assert not {"mpi4py", "cupy", "scipy", "torch", "asyncio", "multiprocessing", "unittest"} & set(loaded)
 
 
-def seconds(code: str) -> float:
-    start = time.perf_counter()
+def cpu_seconds(code: str) -> float:
+    """What a process takes of the processor, which other work on the machine disturbs less than its wall time."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     python(code)
-    return time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def test_import_is_quick() -> None:
-    # Most of the 0.15 s promised is the import of NumPy; on a busy machine a test can hold the ratio of the two.
+    # Most of the 0.15 s promised is the import of NumPy; what a test can hold on a busy machine is the ratio of the two.
     python("import distgrad")  # leaves compiled modules behind
-    ratios = [seconds("import distgrad") / seconds("import numpy") for _ in range(7)]
-    assert statistics.median(ratios) < 1.6, ratios
+    ratios = [cpu_seconds("import distgrad") / cpu_seconds("import numpy") for _ in range(9)]
+    assert statistics.median(ratios) < 1.8, ratios
 
 
 def test_public_names_of_torch_are_importable() -> None:
