@@ -63,7 +63,7 @@ def cpu_seconds(code: str) -> float:
 
 
 def test_import_is_quick() -> None:
-    # Most of the 0.15 s promised is the import of NumPy; what a test can hold on a busy machine is the ratio of the two.
+    # Most of the 0.15 s promised is the import of NumPy; what a test can hold on a busy machine is the ratio.
     python("import distgrad")  # leaves compiled modules behind
     ratios = [cpu_seconds("import distgrad") / cpu_seconds("import numpy") for _ in range(9)]
     assert statistics.median(ratios) < 1.8, ratios

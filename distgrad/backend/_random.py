@@ -3,7 +3,7 @@
 Philox: J. K. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 """
 
-import secrets
+import os
 
 import numpy as np
 
@@ -16,7 +16,7 @@ _PAIRS = 1 << 14  # numbers of a block of `normal`, which then stays in the L2 c
 
 def entropy() -> int:
     """A seed that nobody chose: 53 bits, as torch draws it, so that it survives a float."""
-    return secrets.randbits(53)
+    return int.from_bytes(os.urandom(8)) >> 11
 
 
 class Stream:
