@@ -313,8 +313,8 @@ def _dim_of(dim: int | None, input: Tensor, name: str) -> int:
         return dim
     chosen = 0 if input.ndim in (0, 1, 3) else 1
     warnings.warn(
-        f"Implicit dimension choice for {name} has been deprecated; it is dim={chosen} here. Give dim when you make the "
-        "module",
+        f"Implicit dimension choice for {name} has been deprecated; it is dim={chosen} here. Give dim when you make "
+        "the module",
         stacklevel=4,
     )
     return chosen
