@@ -131,6 +131,8 @@ from .ops import celu as celu
 from .ops import celu_ as celu_
 from .ops import chain_matmul as chain_matmul
 from .ops import channel_shuffle as channel_shuffle
+from .ops import channels_last as channels_last
+from .ops import channels_last_3d as channels_last_3d
 from .ops import chunk as chunk
 from .ops import clamp as clamp
 from .ops import clone as clone
@@ -138,6 +140,7 @@ from .ops import column_stack as column_stack
 from .ops import combinations as combinations
 from .ops import conj as conj
 from .ops import contiguous as contiguous
+from .ops import contiguous_format as contiguous_format
 from .ops import conv1d as conv1d
 from .ops import conv2d as conv2d
 from .ops import conv3d as conv3d
@@ -229,6 +232,7 @@ from .ops import isnan as isnan
 from .ops import kron as kron
 from .ops import kthvalue as kthvalue
 from .ops import layer_norm as layer_norm
+from .ops import layout as layout
 from .ops import le as le
 from .ops import linspace as linspace
 from .ops import log as log
@@ -260,6 +264,7 @@ from .ops import max_pool3d as max_pool3d
 from .ops import maximum as maximum
 from .ops import mean as mean
 from .ops import median as median
+from .ops import memory_format as memory_format
 from .ops import meshgrid as meshgrid
 from .ops import min as min
 from .ops import minimum as minimum
@@ -295,6 +300,7 @@ from .ops import pixel_unshuffle as pixel_unshuffle
 from .ops import poisson as poisson
 from .ops import pow as pow
 from .ops import prelu as prelu
+from .ops import preserve_format as preserve_format
 from .ops import prod as prod
 from .ops import put as put
 from .ops import quantile as quantile
@@ -350,6 +356,7 @@ from .ops import squeeze as squeeze
 from .ops import stack as stack
 from .ops import std as std
 from .ops import std_mean as std_mean
+from .ops import strided as strided
 from .ops import sub as sub
 from .ops import sum as sum
 from .ops import t as t

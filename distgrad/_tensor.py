@@ -200,6 +200,7 @@ class Tensor(TensorBase):
         """False: tensors made in `inference_mode` are ordinary ones."""
         return False
 
+    layout = ops.strided
     is_sparse = is_quantized = is_meta = is_nested = is_mkldnn = False
 
     def is_floating_point(self) -> bool:

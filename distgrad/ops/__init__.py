@@ -196,6 +196,13 @@ from ._join import dstack as dstack
 from ._join import hstack as hstack
 from ._join import stack as stack
 from ._join import vstack as vstack
+from ._layout import channels_last as channels_last
+from ._layout import channels_last_3d as channels_last_3d
+from ._layout import contiguous_format as contiguous_format
+from ._layout import layout as layout
+from ._layout import memory_format as memory_format
+from ._layout import preserve_format as preserve_format
+from ._layout import strided as strided
 from ._linalg import addbmm as addbmm
 from ._linalg import addmm as addmm
 from ._linalg import addmv as addmv

@@ -13,6 +13,7 @@ from ..backend import as_dtype, backend_of, get_default_dtype
 from ..errors import ShapeError
 from ._common import tensor_of
 from ._creation import deliver, dtype_or_default, place
+from ._join import cat
 from ._shape import expand, reshape
 
 if TYPE_CHECKING:
@@ -212,8 +213,7 @@ def cartesian_prod(*tensors: Any) -> "Tensor":
     if len(tensors) == 1:
         return reshape(tensors[0], -1)
     grids = [reshape(g, -1, 1) for g in meshgrid(*tensors)]
-    xp = backend_of(grids[0]._data).xp
-    return wrap(xp.concatenate([g._data for g in grids], axis=1))
+    return cat(grids, dim=1)
 
 
 def combinations(input: "Tensor", r: int = 2, with_replacement: bool = False) -> "Tensor":
