@@ -1,6 +1,7 @@
 """Automatic differentiation: a dynamic graph of operations, and the backward pass through it."""
 
 from . import function as function
+from . import functional as functional
 from ._anomaly import detect_anomaly as detect_anomaly
 from ._anomaly import is_anomaly_check_nan_enabled as is_anomaly_check_nan_enabled
 from ._anomaly import is_anomaly_enabled as is_anomaly_enabled

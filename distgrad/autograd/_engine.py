@@ -35,6 +35,12 @@ def register_graph_namespace(namespace: Namespace) -> None:
     _graph_namespace = namespace
 
 
+def graph_namespace() -> Namespace:
+    """The differentiable namespace on Tensors."""
+    assert _graph_namespace is not None
+    return _graph_namespace
+
+
 def queue_callback(callback: Callable[[], None]) -> None:
     """Runs `callback` at the end of the backward pass that is under way in this thread.
 
