@@ -11,9 +11,6 @@ from . import _environment as _environment  # first: it decides thread counts be
 # isort: on
 
 import sys as _sys
-from importlib.util import LazyLoader as _LazyLoader
-from importlib.util import find_spec as _find_spec
-from importlib.util import module_from_spec as _module_from_spec
 from types import ModuleType as _ModuleType
 from typing import TYPE_CHECKING
 from typing import Any as _Any
@@ -23,6 +20,7 @@ from . import cuda as cuda
 from . import linalg as linalg
 from . import ops as ops
 from ._environment import show_config as show_config
+from ._pages import page as _page
 from ._parameter import Parameter as Parameter
 from ._tensor import Size as Size
 from ._tensor import Tensor as Tensor
@@ -403,17 +401,9 @@ if TYPE_CHECKING:
     from .checkpoint import save as save
     from .parallel import DistributedDataParallel as DistributedDataParallel
 else:
-
-    def _page(name: str) -> _ModuleType:
-        """A package of ours that is loaded when something in it is first asked for: `import distgrad` stays quick."""
-        spec = _find_spec(f"{__name__}.{name}")
-        loader = spec.loader = _LazyLoader(spec.loader)
-        module = _sys.modules[spec.name] = _module_from_spec(spec)
-        loader.exec_module(module)
-        return module
-
-    checkpoint, comm, nn, optim = _page("checkpoint"), _page("comm"), _page("nn"), _page("optim")
-    _data, _parallel = _page("data"), _page("parallel")
+    checkpoint, comm, nn, optim, _data, _parallel = (
+        _page(f"{__name__}.{_name}") for _name in ("checkpoint", "comm", "nn", "optim", "data", "parallel")
+    )
 
 # Pages that torch names in a lower package, and aliases: importable by these names too.
 distributed = comm

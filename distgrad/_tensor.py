@@ -301,7 +301,7 @@ class Tensor(TensorBase):
         extra = self._extra
         if extra is None or extra.slot is None:
             self._data = array
-        elif array.shape == self._data.shape and array.dtype == self._data.dtype and array.__class__ is self._data.__class__:
+        elif array.shape == self._data.shape and array.dtype == self._data.dtype and _device_of(array) == self.device:
             self._data[...] = array
         else:
             extra.slot = extra.grad_slot = None
@@ -932,6 +932,10 @@ class Tensor(TensorBase):
         node = self.grad_fn
         history = "requires_grad=True" if self.requires_grad else None
         return tensor_str(self._data, f"{name}(", history if node is None else f"grad_fn=<{node.name()}>")
+
+
+def _device_of(array: Array) -> device:
+    return backend_of(array).device_of(array)
 
 
 def _empty(cls: type[Tensor]) -> Tensor:

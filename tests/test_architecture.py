@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 # A module imports from lower levels or from its own package; packages on one level are strangers.
 LEVELS = {
     "_environment": 0,
+    "_pages": 0,
     "_typing": 0,
     "_version": 0,
     "errors": 0,

@@ -1,0 +1,41 @@
+"""Packages that are loaded when something in them is first asked for, so that `import distgrad` stays quick.
+
+`importlib.util.LazyLoader` does this too, but two threads could load a module twice before Python 3.12.
+"""
+
+import sys
+import threading
+from importlib.util import find_spec, module_from_spec
+from types import ModuleType
+from typing import Any
+
+
+class Page(ModuleType):
+    """A module whose code has not run yet. It becomes a plain module when it has."""
+
+    def __getattr__(self, name: str) -> Any:
+        state = self.__dict__
+        with state["__page_lock__"]:
+            if state["__page_loading__"]:  # its own code asks, in the thread that loads it
+                raise AttributeError(f"module {self.__name__!r} has no attribute {name!r} yet")
+            if isinstance(self, Page):
+                state["__page_loading__"] = True
+                try:
+                    self.__spec__.loader.exec_module(self)  # type: ignore[union-attr]
+                finally:
+                    state["__page_loading__"] = False
+                self.__class__ = ModuleType  # type: ignore[assignment]
+        return getattr(self, name)
+
+
+def page(name: str) -> Any:
+    """The module of this full name: as it is if it was imported, else to be loaded on first use."""
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = find_spec(name)
+    assert spec is not None
+    module = module_from_spec(spec)
+    module.__dict__.update(__page_lock__=threading.RLock(), __page_loading__=False)
+    module.__class__ = Page
+    sys.modules[name] = module
+    return module
