@@ -72,7 +72,9 @@ def lookup(dtype: "np.dtype[np.generic]") -> DTypeRow:
 
 
 def check_reducible(dtype: "np.dtype[np.generic]", op: ReduceOp) -> None:
-    """Raise DTypeError where `op` has no meaning for `dtype`."""
+    """Raise DTypeError where `op` has no meaning for `dtype`, or is none."""
+    if not isinstance(op, ReduceOp):
+        raise DTypeError(f"expected op to be a ReduceOp, such as ReduceOp.SUM, got {op!r}")
     kind = lookup(dtype).kind
     if op is ReduceOp.AVG and kind in "ib":
         raise DTypeError(f"ReduceOp.AVG needs a floating-point buffer, got {dtype}; convert it, or use SUM and divide")

@@ -194,7 +194,9 @@ def _create(backend: str | None, options: Options, world_size: int, rank: int) -
     _announce_leaving()
     wishes = base.all_gather_object((wanted, world_size, rank))
     _check_place([wish[1:] for wish in wishes], base.size)
-    return _start([wish[0] for wish in wishes], base, Topology.discover(base))
+    world = _start([wish[0] for wish in wishes], base, Topology.discover(base))
+    world.statistics.reset()  # what it took to start is not the program's
+    return world
 
 
 @functools.cache

@@ -40,17 +40,27 @@ def reduce_into(output: Array, inputs: Sequence[Array], op: ReduceOp) -> None:
     """Combine the inputs in their order, one cache-sized chunk after the other.
 
     Args:
-        output: shape (n,); it may be the first input, and no other.
+        output: shape (n,); it may be one of the inputs.
         inputs: one array of shape (n,) for each rank.
         op: how to combine; 16-bit floats are accumulated in float32 and rounded once.
     """
     if len(inputs) == 1:
         np.copyto(output, inputs[0])
         return
+    if any(np.may_share_memory(output, source) for source in inputs[2:]):
+        output[...] = reduced(inputs, op)  # accumulating in it would lose that input
+        return
     reduce = _kernel(output.dtype, op, len(inputs))
     with np.errstate(all="ignore"):  # an overflow is for the caller to look for, as with MPI
         for result, *chunks in _chunks([output, *inputs]):
             reduce(result, chunks)
+
+
+def reduced(inputs: Sequence[Array], op: ReduceOp) -> Array:
+    """The inputs combined, in new memory; see `reduce_into`."""
+    output = np.empty_like(inputs[0])
+    reduce_into(output, inputs, op)
+    return output
 
 
 def reduce_in_place(arrays: Sequence[Array], op: ReduceOp) -> None:
@@ -83,7 +93,7 @@ def _chunks(arrays: Sequence[Array]) -> Iterator[Sequence[Array]]:
 
 @functools.lru_cache(maxsize=256)
 def _kernel(dtype: "np.dtype[np.generic]", op: ReduceOp, size: int) -> Callable[[Array, Sequence[Array]], None]:
-    """A function that combines one chunk of `size` arrays into a result, which may be the first of them."""
+    """A function that combines one chunk of `size` arrays into a result, which may be the first or second of them."""
     wide = lookup(dtype).accumulate
     combine = _COMBINE[op]
     scale, factor = _division(wide, size) if op is ReduceOp.AVG else (None, None)

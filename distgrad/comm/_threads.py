@@ -7,14 +7,12 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
 
-import numpy as np
-
 from .._typing import Array
 from ..errors import CollectiveMismatchError, CommError, CommTimeoutError, PeerLostError
 from ._calls import Call, Kind
 from ._communicator import Communicator, Options
 from ._groups import Groups, set_thread_groups
-from ._reduce import reduce_into
+from ._reduce import reduced
 from ._statistics import Statistics
 from ._types import CompletedWork, ReduceOp, Work
 
@@ -107,8 +105,7 @@ class ThreadsCommunicator(Communicator):
         self._hub.meet(self.rank, self._call)
 
     def _all_reduce(self, buffer: Array, op: ReduceOp) -> None:
-        result = np.empty_like(buffer)
-        reduce_into(result, self._show(buffer), op)
+        result = reduced(self._show(buffer), op)
         self._done_reading()
         buffer[...] = result
 

@@ -134,6 +134,9 @@ def check_reduce_scatter(group: Communicator, n: int, dtype: str, own: bool) -> 
     group.reduce_scatter(output, source, ReduceOp.SUM)
     same(output, expected(everyone(group, total, dtype), ReduceOp.SUM)[group.rank * n : (group.rank + 1) * n])
     assert np.array_equal(source, data(group.rank, total, dtype))
+    mine = source[group.rank * n : (group.rank + 1) * n]
+    group.reduce_scatter(mine, source, ReduceOp.SUM)  # in place
+    assert np.array_equal(mine, output)
 
 
 def check_gather_scatter(group: Communicator, n: int, dtype: str) -> None:

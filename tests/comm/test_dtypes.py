@@ -35,6 +35,11 @@ def test_operations_without_a_meaning_are_refused(dtype: str, op: str) -> None:
         check_reducible(np.dtype(dtype), ReduceOp[op])
 
 
+def test_an_operation_must_be_one() -> None:
+    with pytest.raises(DTypeError, match=r"expected op to be a ReduceOp, such as ReduceOp\.SUM, got 'sum'"):
+        check_reducible(np.dtype(np.float32), "sum")  # type: ignore[arg-type]
+
+
 def test_the_usual_operations_are_allowed() -> None:
     for row in ROWS:
         check_reducible(row.dtype, ReduceOp.SUM)
