@@ -1,6 +1,7 @@
 """Data sets, samplers, loaders and transforms; `distgrad.utils.data` is this page under torch's name."""
 
 from . import datasets as datasets
+from . import distributed as distributed
 from . import transforms as transforms
 from ._collate import default_collate as default_collate
 from ._collate import default_convert as default_convert
@@ -14,6 +15,7 @@ from ._dataset import TensorDataset as TensorDataset
 from ._dataset import random_split as random_split
 from ._distributed_sampler import DistributedSampler as DistributedSampler
 from ._loader import DataLoader as DataLoader
+from ._loader import get_worker_info as get_worker_info
 from ._sampler import BatchSampler as BatchSampler
 from ._sampler import RandomSampler as RandomSampler
 from ._sampler import Sampler as Sampler

@@ -186,6 +186,11 @@ class DataLoader(Generic[T]):
                 yield self.collate_fn(samples)
 
 
+def get_worker_info() -> None:
+    """None, as torch's is in the main process: there are no others yet."""
+    return None
+
+
 def every_whole(row: Iterator[Any], rank: int, ranks: int) -> Iterator[Any]:
     """Every `ranks`-th sample from number `rank` on, as far as all ranks get one."""
     while len(group := list(itertools.islice(row, ranks))) == ranks:

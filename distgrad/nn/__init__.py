@@ -3,6 +3,7 @@
 from .._parameter import Parameter as Parameter
 from . import functional as functional
 from . import init as init
+from . import parameter as parameter
 from . import utils as utils
 from ._activation import CELU as CELU
 from ._activation import ELU as ELU

@@ -115,3 +115,4 @@ from ..ops import unfold as unfold
 from ..ops import upsample as upsample
 from ..ops import upsample_bilinear as upsample_bilinear
 from ..ops import upsample_nearest as upsample_nearest
+from ._attention_forward import multi_head_attention_forward as multi_head_attention_forward
