@@ -198,6 +198,8 @@ class _Pass:
         extra = leaf._extra
         if extra is not None and extra.hooks:
             g = self.call_hooks(extra.hooks.values(), g)
+        if (g._data if self.graph else g).dtype is not leaf._data.dtype:
+            g = _in_dtype(g, leaf._data.dtype, self.graph)
         if self.captured is not None:
             if (leaf, 0) in self.captured:
                 self.captured[leaf, 0] = g
@@ -333,6 +335,13 @@ class _Pass:
         for index, value in enumerate(g if isinstance(g, list) else (g,)):
             if (node, index) in self.captured:
                 self.captured[node, index] = value
+
+
+def _in_dtype(g: Any, dtype: Any, graph: bool) -> Any:
+    """`g` in the dtype of its tensor: formulas with numbers take bfloat16 to float32."""
+    if (g._data if graph else g).dtype == dtype:
+        return g
+    return graph_namespace().astype(g, dtype) if graph else g.astype(dtype)
 
 
 def _announce(leaf: Any) -> None:
@@ -573,4 +582,5 @@ def _captured(outputs: list[Any], grads: list[Any], inputs: list[Any], retain: b
         keys.append((target, 0) if target is tensor else producer(target))
     captured: dict[Any, Any] = dict.fromkeys(keys)
     _execute(outputs, grads, _Pass(retain, graph, captured))
-    return [captured[key] for key in keys]
+    found = [captured[key] for key in keys]
+    return [None if g is None else _in_dtype(g, t._data.dtype, graph) for g, t in zip(found, inputs, strict=True)]

@@ -233,6 +233,9 @@ def test_operation(name: str, sample: Call) -> None:
             check_values(Case(spec, samples, sample, dtype, strided))
         if spec.method:
             check_method(Case(spec, samples, sample, dtype))
+    if spec.differentiable and sample.grad:
+        for dtype in {"float16", "bfloat16"}.intersection(sample.dtypes or samples.dtypes):
+            _gradients(Case(spec, samples, sample, dtype), create_graph=False)  # in the dtype of the inputs
     if spec.differentiable and sample.grad and "float64" in (sample.dtypes or samples.dtypes):
         check_gradients(Case(spec, samples, sample, "float64"), spec.twice and sample.twice)
         if spec.twice and sample.twice:
