@@ -410,15 +410,7 @@ distributed = comm
 utils = _ModuleType("distgrad.utils", "Pages that torch keeps under `torch.utils`.")
 utils.data = _data  # type: ignore[attr-defined]
 nn.parallel = _parallel  # type: ignore[attr-defined]
-for _name, _module in {
-    "distributed": comm,
-    "nn.parallel": _parallel,
-    "utils": utils,
-    "utils.data": _data,
-    "utils.data.datasets": _data.datasets,
-    "utils.data.distributed": _data.distributed,
-    "utils.data.transforms": _data.transforms,
-}.items():
+for _name, _module in {"distributed": comm, "nn.parallel": _parallel, "utils": utils, "utils.data": _data}.items():
     _sys.modules[f"{__name__}.{_name}"] = _module
 
 _FROM_PAGES = {"save": checkpoint, "load": checkpoint, "DistributedDataParallel": _parallel}

@@ -20,6 +20,7 @@ class Page(ModuleType):
                 raise AttributeError(f"module {self.__name__!r} has no attribute {name!r} yet")
             if isinstance(self, Page):
                 state["__page_loading__"] = True
+                state["__path__"] = self.__spec__.submodule_search_locations  # type: ignore[union-attr]
                 try:
                     self.__spec__.loader.exec_module(self)  # type: ignore[union-attr]
                 finally:
@@ -36,6 +37,7 @@ def page(name: str) -> Any:
     assert spec is not None
     module = module_from_spec(spec)
     module.__dict__.update(__page_lock__=threading.RLock(), __page_loading__=False)
+    module.__dict__.pop("__path__", None)  # the import of a module inside asks for it, and so loads the package first
     module.__class__ = Page
     sys.modules[name] = module
     return module
