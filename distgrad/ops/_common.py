@@ -84,14 +84,15 @@ def binary(op: Any, a: Any, b: Any) -> "Tensor":
     if not isinstance(a, TensorBase) and not isinstance(b, TensorBase):
         raise TypeError(f"{name}: expected at least one Tensor, got {type(a).__name__} and {type(b).__name__}")
     dtype = result_dtype((a, b))
-    weak = dtype.type if dtype.kind == "V" else _itself  # to bfloat16, unlike NumPy's own types, a Python float is not weak
     if isinstance(a, TensorBase):
-        return apply_with_number(op, cast(a, dtype), weak(b))
-    return apply_with_number(op, cast(b, dtype), weak(a), True)
+        return apply_with_number(op, cast(a, dtype), weak(b, dtype))
+    return apply_with_number(op, cast(b, dtype), weak(a, dtype), True)
 
 
-def _itself(value: Any) -> Any:
-    return value
+def weak(value: Any, dtype: Any) -> Any:
+    """A Python number for an operation with an array of `dtype` that is to keep it: bfloat16, unlike NumPy's own types,
+    would become float32 beside a Python float."""
+    return dtype.type(value) if dtype.kind == "V" else value
 
 
 def _python_dtype(value: Any) -> Any:

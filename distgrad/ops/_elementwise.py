@@ -9,7 +9,7 @@ from ..autograd._node import Node
 from ..autograd._op import Op, apply, apply1, result_dtype
 from ..backend import backend_of
 from ._arithmetic import Mul
-from ._common import binary, cast, floating, number_tensor, operand, tensor_of
+from ._common import binary, cast, floating, number_tensor, operand, tensor_of, weak
 from ._spec import op
 
 if TYPE_CHECKING:
@@ -352,7 +352,8 @@ def clamp(input: "Tensor", min: Any = None, max: Any = None) -> "Tensor":
     if isinstance(min, TensorBase) or isinstance(max, TensorBase):
         return _clamp_to_tensors(input, min, max)
     dtype = result_dtype((input, *(b for b in (min, max) if b is not None)))
-    return apply1(Clamp, cast(input, dtype), min, max)
+    low, high = (None if bound is None else weak(bound, dtype) for bound in (min, max))
+    return apply1(Clamp, cast(input, dtype), low, high)
 
 
 def _clamp_to_tensors(x: Any, low: Any, high: Any) -> "Tensor":
