@@ -15,6 +15,7 @@ from ..autograd._op import Op, apply, apply1
 from ..errors import LinAlgError, ShapeError
 from ._common import need_same_dtype, tensor_of
 from ._linalg import matmul
+from ._reduce import sum as sum_of
 from ._shape import mT, squeeze, unsqueeze
 from ._spec import op
 
@@ -399,7 +400,7 @@ def matrix_rank(
 ) -> "Tensor":
     """How many singular values are above the threshold of `pinv`."""
     s = svdvals(A).detach()
-    return (s > _threshold(A, s, atol, rtol)).sum(-1)
+    return sum_of(s > _threshold(A, s, atol, rtol), -1)
 
 
 @op()

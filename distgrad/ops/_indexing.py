@@ -242,7 +242,7 @@ def _value_for(value: Any, data: Array) -> Any:
         return cast(tensor_of(value, "__setitem__"), data.dtype)
     if isinstance(value, (list, tuple)):
         return wrap(backend_of(data).xp.asarray(value, dtype=data.dtype))
-    return value
+    return value.item() if isinstance(value, np.generic) else value
 
 
 @op(inplace=True)

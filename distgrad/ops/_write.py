@@ -54,8 +54,8 @@ def write_in_place(t: Any, op: Any, others: tuple[Any, ...] = (), params: tuple[
     edges: tuple[Any, ...] = ()
     if mode.grad:
         edges = (target_of(t), *[target_of(o) if isinstance(o, TensorBase) else None for o in others])
-    for array in arrays:
-        if hasattr(array, "dtype") and array.__class__ is not data.__class__:
+    for other in others:
+        if isinstance(other, TensorBase) and other._data.__class__ is not data.__class__:
             raise DeviceError(f"{op.name}: expected all tensors on one device; move one with .to(device)")
     op.write(node, data, *arrays, *params)
     if any(e is not None for e in edges):
