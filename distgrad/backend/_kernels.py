@@ -211,6 +211,19 @@ class NormKernels(Protocol):
         ...
 
 
+    def group_forward(
+        self, x: Array, groups: int, weight: Array | None, bias: Array | None, eps: float
+    ) -> tuple[Array, Array, Array]:
+        """Each group of channels of each sample normalised, times weight plus bias per channel; mean and 1/std (N, G)."""
+        ...
+
+    def group_backward(
+        self, g: Array, x: Array, mean: Array, invstd: Array, weight: Array | None, needs: tuple[bool, bool, bool]
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        """The gradients of x, weight and bias, where needed."""
+        ...
+
+
 class LossKernels(Protocol):
     """Softmax cross-entropy on rows (M, C), and sums by index."""
 
@@ -218,12 +231,12 @@ class LossKernels(Protocol):
         """Targets that can index, and which count (None: all); IndexError for one out of range."""
         ...
 
-    def log_sum_exp(self, x: Array, classes: Array) -> tuple[Array, Array, Array, Array]:
-        """A shift (M, 1) of each row, the softmax, the log of the sum of exponentials (M,), and x at `classes` (M,)."""
+    def exp_rows(self, x: Array, classes: Array) -> tuple[Any, Array, Array, Array, Array]:
+        """A shift (0, or each row's maximum), exp(x - shift), its sums (M, 1), log-sum-exp (M,), x at `classes` (M,)."""
         ...
 
-    def softmax_minus_onehot(self, soft: Array, classes: Array, scale: Any, at_class: Any) -> Array:
-        """``scale * soft`` with `at_class` subtracted at each row's class."""
+    def scaled_minus_onehot(self, exps: Array, classes: Array, scale: Any, at_class: Any) -> Array:
+        """``exps * scale`` with `at_class` subtracted at each row's class."""
         ...
 
     def sum_rows(self, rows: Array, indices: Array, count: int) -> Array:

@@ -68,11 +68,13 @@ class CrossEntropy(Op):
     def forward(ctx: Node, x: Array, target: Array, weight: Array | None, reduction: str, ignore: int, smooth: float) -> Array:
         xp, kernels = ctx.xp, ctx.kernels.loss
         rows = rows_of(x, ctx.backend.namespace)
+        if x.dtype.itemsize == 2:
+            rows = rows.astype("float32")
         classes, keep = kernels.check_classes(target.reshape(-1), rows.shape[1], ignore)
         w = None if weight is None else weight[classes]
         if keep is not None:
             w = keep.astype(x.dtype) if w is None else w * keep
-        shift, exps, lse, picked = kernels.log_sum_exp(rows, classes)
+        shift, exps, total, lse, picked = kernels.exp_rows(rows, classes)
         losses = lse - picked if w is None else (lse - picked) * w
         if keep is not None:
             losses = xp.where(keep, losses, 0)
@@ -80,44 +82,49 @@ class CrossEntropy(Op):
             spread = _spread(xp, rows, lse, weight, keep)
             losses = (1 - smooth) * losses + (smooth / rows.shape[1]) * spread
         count = rows.shape[0] if w is None else w.sum()
-        ctx.cache = exps
-        ctx.aux = (classes, keep, w, weight, count, shift)
+        ctx.cache = (exps, total)
+        ctx.aux = (classes, keep, w, weight, count, shift, rows.dtype)
         if reduction == "none":
-            return losses.reshape(target.shape)
-        total = losses.sum()
-        return total / count if reduction == "mean" else total
+            return losses.reshape(target.shape).astype(x.dtype, copy=False)
+        total_loss = losses.sum()
+        return (total_loss / count if reduction == "mean" else total_loss).astype(x.dtype, copy=False)
 
     @staticmethod
     def backward(xp: Any, ctx: Node, g: Any, x: Any) -> Any:
         """By differentiable formulas."""
         reduction, _, smooth = ctx.params
-        classes, keep, w, weight, count, shift = ctx.aux
+        count, shift, dtype = ctx.aux[4:]
         rows = rows_of(x, xp)
         n, c = rows.shape
         exps = xp.exp(rows - shift)
         soft = exps / xp.sum(exps, axis=1, keepdims=True)
-        onehot, a, flat = _constants(ctx, n, c, smooth, rows)
+        onehot, a, flat = _constants(ctx, n, c, smooth, dtype)
         g = xp.reshape(g, (n, 1)) if reduction == "none" else g / count if reduction == "mean" else g
-        return from_rows((soft * a - (onehot + flat)) * g, ctx.shapes[0], xp), None, None
+        return xp.astype(from_rows((soft * a - (onehot + flat)) * g, ctx.shapes[0], xp), x.dtype), None, None
 
     @staticmethod
     def backward_fast(xp: Any, ctx: Node, g: Any, x: Any) -> Any:
         if ctx.cache is None:
             return CrossEntropy.backward(xp, ctx, g, x)
         reduction, _, smooth = ctx.params
-        classes, keep, w, weight, count, _ = ctx.aux
-        n = ctx.cache.shape[0]
+        classes, keep, w, weight, count, *_ = ctx.aux
+        exps, total = ctx.cache
+        n, c = exps.shape
         scale = g.reshape(n) if reduction == "none" else g / count if reduction == "mean" else g
-        a = scale if w is None else scale * w  # what multiplies (softmax - onehot), but for the smoothing
+        at_class = scale if w is None else scale * w
+        subtract = ctx.kernels.loss.scaled_minus_onehot
         if not smooth:
-            return from_rows(ctx.kernels.loss.softmax_minus_onehot(ctx.cache, classes, a, a), ctx.shapes[0], xp), None, None
-        share = smooth / ctx.cache.shape[1]
-        whole = ctx.cache.shape[1] if weight is None else weight.sum()
-        each = scale * share if keep is None else scale * share * keep
-        result = ctx.kernels.loss.softmax_minus_onehot(ctx.cache, classes, a * (1 - smooth) + each * whole, a * (1 - smooth))
+            per_row = at_class if w is None and reduction != "none" else at_class.reshape(n, 1)
+            result = subtract(exps, classes, per_row / total, at_class)
+            return from_rows(result.astype(x.dtype, copy=False), ctx.shapes[0], xp), None, None
+        at_class = at_class * (1 - smooth)
+        each = scale * (smooth / c) if keep is None else scale * (smooth / c) * keep
+        whole = at_class + each * (c if weight is None else weight.sum())
+        per_row = whole.reshape(n, 1) if whole.size == n else whole
+        result = subtract(exps, classes, per_row / total, at_class)
         column = each.reshape(-1, 1)
         result -= column if weight is None else column * weight
-        return from_rows(result, ctx.shapes[0], xp), None, None
+        return from_rows(result.astype(x.dtype, copy=False), ctx.shapes[0], xp), None, None
 
 
 def _spread(xp: Any, rows: Array, lse: Array, weight: Array | None, keep: Array | None) -> Array:
@@ -129,17 +136,17 @@ def _spread(xp: Any, rows: Array, lse: Array, weight: Array | None, keep: Array 
     return spread if keep is None else xp.where(keep, spread, 0)
 
 
-def _constants(ctx: Node, n: int, c: int, smooth: float, rows: Any) -> tuple[Any, Any, Any]:
+def _constants(ctx: Node, n: int, c: int, smooth: float, dtype: Any) -> tuple[Any, Any, Any]:
     """For the differentiable gradient: the weighted one-hot rows, each row's factor of the softmax, the smoothing's share."""
-    classes, keep, w, weight, _, shift = ctx.aux
+    classes, keep, w, weight, *_ = ctx.aux
     xp = ctx.xp
-    onehot = xp.zeros((n, c), dtype=shift.dtype)
-    a = xp.full((n, 1), 1.0 - smooth, dtype=shift.dtype) if w is None else ((1 - smooth) * w).reshape(n, 1)
+    onehot = xp.zeros((n, c), dtype=dtype)
+    a = xp.full((n, 1), 1.0 - smooth, dtype=dtype) if w is None else ((1 - smooth) * w).reshape(n, 1)
     onehot[xp.arange(n), classes] = a[:, 0]
     if not smooth:
-        return onehot, a, xp.zeros((1, 1), dtype=shift.dtype)
-    per_class = xp.full((1, c), smooth / c, dtype=shift.dtype) if weight is None else (weight * (smooth / c)).reshape(1, c)
-    mask = xp.ones((n, 1), dtype=shift.dtype) if keep is None else keep.astype(shift.dtype).reshape(n, 1)
+        return onehot, a, xp.zeros((1, 1), dtype=dtype)
+    per_class = xp.full((1, c), smooth / c, dtype=dtype) if weight is None else (weight * (smooth / c)).reshape(1, c)
+    mask = xp.ones((n, 1), dtype=dtype) if keep is None else keep.astype(dtype).reshape(n, 1)
     flat = mask * per_class
     return onehot, a + flat.sum(axis=1, keepdims=True), flat
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from .._tensor import Tensor
 
 
-def _per_channel(v: Any, rank: int, xp: Any) -> Any:
-    """(C,) as (C, 1, ...), to meet (N, C, ...) of `rank` dimensions."""
-    return xp.reshape(v, (v.shape[0], *(1,) * (rank - 2)))
+def _per_channel(v: Any, rank: int) -> Any:
+    """(C,), an array or a tensor, as (C, 1, ...), to meet (N, C, ...) of `rank` dimensions."""
+    return v.reshape(v.shape[0], *(1,) * (rank - 2))
 
 
 class BatchNorm(Op):
@@ -47,18 +47,20 @@ class BatchNorm(Op):
     @staticmethod
     def backward(xp: Any, ctx: Node, grads: Any, x: Any, weight: Any) -> Any:
         """By differentiable formulas."""
-        g, (mean, var, eps), rank = grads[0], ctx.params, len(x.shape)
+        g, (mean, var, eps), rank = grads[0], ctx.params, len(ctx.shapes[0])
         axes = (0, *range(2, rank))
+        if x is None:
+            return None, None, _bias_sum(xp, g)
         if mean is None:
             centred = x - xp.mean(x, axis=axes, keepdims=True)
             invstd = 1 / xp.sqrt(xp.mean(centred * centred, axis=axes, keepdims=True) + eps)
         else:
-            centred = x - _per_channel(mean, rank, xp)
-            invstd = _per_channel(1 / ctx.xp.sqrt(var + eps), rank, xp)
+            centred = x - _per_channel(mean, rank)
+            invstd = _per_channel(1 / ctx.xp.sqrt(var + eps), rank)
         xhat = centred * invstd
         gx = gw = gb = None
         if ctx.needs[0]:
-            h = g if weight is None else g * _per_channel(weight, rank, xp)
+            h = g if weight is None else g * _per_channel(weight, rank)
             if mean is None:
                 h = h - xp.mean(h, axis=axes, keepdims=True) - xhat * xp.mean(h * xhat, axis=axes, keepdims=True)
             gx = h * invstd
@@ -70,9 +72,10 @@ class BatchNorm(Op):
 
     @staticmethod
     def backward_fast(xp: Any, ctx: Node, grads: Any, x: Any, weight: Any) -> Any:
-        if ctx.cache is None:
+        g, norm = grads[0], ctx.kernels.norm
+        if ctx.cache is None or x is None:
             return BatchNorm.backward(xp, ctx, grads, x, weight)
-        g, (mean, invstd), norm = grads[0], ctx.cache, ctx.kernels.norm
+        mean, invstd = ctx.cache
         own = ctx.params[0] is None
         gw = gb = mean_g = mean_gx = None
         if own or ctx.needs[1] or ctx.needs[2]:
@@ -81,7 +84,7 @@ class BatchNorm(Op):
                 count = math.prod(x.shape) // x.shape[1]
                 mean_g, mean_gx = gb / count, gw / count
         gx = norm.batch_grad_input(g, x, mean, invstd, weight, mean_g, mean_gx) if ctx.needs[0] else None
-        return gx, gw if ctx.needs[1] else None, gb if ctx.needs[2] else None
+        return gx, _as(gw, g) if ctx.needs[1] else None, _as(gb, g) if ctx.needs[2] else None
 
 
 def _check_channels(name: str, channels: int, **tensors: Any) -> None:
@@ -170,6 +173,8 @@ class LayerNorm(Op):
         size, eps = ctx.params
         shape = ctx.shapes[0]
         rows = (math.prod(shape) // max(size, 1), size)
+        if x is None:
+            return None, None, xp.reshape(xp.sum(xp.reshape(g, rows), axis=0), ctx.shapes[2])
         xs, gs = xp.reshape(x, rows), xp.reshape(g, rows)
         centred = xs - xp.mean(xs, axis=1, keepdims=True)
         invstd = 1 / xp.sqrt(xp.mean(centred * centred, axis=1, keepdims=True) + eps)
@@ -188,17 +193,16 @@ class LayerNorm(Op):
     @staticmethod
     def backward_fast(xp: Any, ctx: Node, g: Any, x: Any, weight: Any) -> Any:
         size, _ = ctx.params
-        if ctx.cache is None or not size:
+        if ctx.cache is None or x is None or not size:
             return LayerNorm.backward(xp, ctx, g, x, weight)
         w = None if weight is None else weight.reshape(size)
         rows = ctx.cache[0].shape[0], size
-        xs = None if x is None else x.reshape(rows)
-        gx, gw, gb = ctx.kernels.norm.layer_backward(g.reshape(rows), xs, *ctx.cache, w, ctx.needs)
+        gx, gw, gb = ctx.kernels.norm.layer_backward(g.reshape(rows), x.reshape(rows), *ctx.cache, w, ctx.needs)
         shapes = ctx.shapes
         return (
             None if gx is None else gx.reshape(shapes[0]),
-            None if gw is None else gw.reshape(shapes[1]).astype(g.dtype, copy=False),
-            None if gb is None else gb.reshape(shapes[2]).astype(g.dtype, copy=False),
+            None if gw is None else _as(gw.reshape(shapes[1]), g),
+            None if gb is None else _as(gb.reshape(shapes[2]), g),
         )
 
 
@@ -302,41 +306,48 @@ class GroupNorm(Op):
 
     @staticmethod
     def forward(ctx: Node, x: Array, weight: Array | None, bias: Array | None, groups: int, eps: float) -> Array:
-        n, c = x.shape[:2]
-        rows = x.reshape(n * groups, math.prod(x.shape[1:]) // groups)
-        out, *ctx.cache = ctx.kernels.norm.layer_forward(rows, None, None, eps)
-        out = out.reshape(x.shape)
-        shape = (c, *(1,) * (x.ndim - 2))
-        if weight is not None:
-            out *= weight.reshape(shape)
-        if bias is not None:
-            out += bias.reshape(shape)
+        out, *ctx.cache = ctx.kernels.norm.group_forward(x, groups, weight, bias, eps)
         return out
 
     @staticmethod
     def backward(xp: Any, ctx: Node, g: Any, x: Any, weight: Any) -> Any:
+        """By differentiable formulas."""
         groups, eps = ctx.params
         shape = ctx.shapes[0]
         rank, rows = len(shape), (shape[0] * groups, math.prod(shape[1:]) // groups)
         axes = (0, *range(2, rank))
+        if x is None:
+            return None, None, _bias_sum(xp, g)
         xs = xp.reshape(x, rows)
-        if ctx.cache is None:
-            centred = xs - xp.mean(xs, axis=1, keepdims=True)
-            invstd = 1 / xp.sqrt(xp.mean(centred * centred, axis=1, keepdims=True) + eps)
-            xhat = centred * invstd
-        else:
-            mean, invstd = ctx.cache
-            xhat = (xs - mean) * invstd
+        centred = xs - xp.mean(xs, axis=1, keepdims=True)
+        invstd = 1 / xp.sqrt(xp.mean(centred * centred, axis=1, keepdims=True) + eps)
+        xhat = centred * invstd
         gx = gw = gb = None
         if ctx.needs[0]:
-            h = xp.reshape(g if weight is None else g * _per_channel(weight, rank, xp), rows)
+            h = xp.reshape(g if weight is None else g * _per_channel(weight, rank), rows)
             h = h - xp.mean(h, axis=1, keepdims=True) - xhat * xp.mean(h * xhat, axis=1, keepdims=True)
-            gx = xp.astype(xp.reshape(h * invstd, shape), g.dtype)
+            gx = xp.reshape(h * invstd, shape)
         if ctx.needs[1]:
             gw = xp.sum(g * xp.reshape(xhat, shape), axis=axes)
         if ctx.needs[2]:
             gb = xp.sum(g, axis=axes)
         return gx, gw, gb
+
+    @staticmethod
+    def backward_fast(xp: Any, ctx: Node, g: Any, x: Any, weight: Any) -> Any:
+        if ctx.cache is None or x is None:
+            return GroupNorm.backward(xp, ctx, g, x, weight)
+        gx, gw, gb = ctx.kernels.norm.group_backward(g, x, *ctx.cache, weight, ctx.needs)
+        return gx, _as(gw, g), _as(gb, g)
+
+
+def _bias_sum(xp: Any, g: Any) -> Any:
+    return xp.sum(g, axis=(0, *range(2, len(g.shape))))
+
+
+def _as(value: Any, like: Any) -> Any:
+    """A sum in the gradient's dtype (sums of half precision are kept in float32)."""
+    return None if value is None else value.astype(like.dtype, copy=False)
 
 
 @op(method=False)

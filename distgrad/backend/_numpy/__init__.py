@@ -7,9 +7,14 @@ import numpy as np
 
 from ..._typing import Array
 from .._array_namespace import ArrayNamespace
+from .._array_optim import ArrayOptim
+from .._array_pool import ArrayPool
+from .._array_rnn import ArrayRnn
 from .._backend import Backend
 from .._device import device
-from . import _activation, _attention, _conv, _loss, _norm, _optim, _pool, _rnn, _softmax, _special
+from . import _activation, _attention, _conv, _loss, _norm, _softmax, _special
+from ._blocks import in_blocks
+from ._scratch import BLOCK, scratch
 
 
 class _NumpyKernels:
@@ -18,11 +23,11 @@ class _NumpyKernels:
     conv = _conv
     loss = _loss
     norm = _norm
-    pool = _pool
-    rnn = _rnn
+    pool = ArrayPool(np, scratch, 2 * BLOCK)
+    rnn = ArrayRnn(np)
     softmax = _softmax
     special = _special
-    optim = _optim
+    optim = ArrayOptim(np, in_blocks)
 
 
 class CpuBackend(Backend):

@@ -41,8 +41,8 @@ class _Plan(NamedTuple):
 
     @property
     def pointwise(self) -> bool:
-        """Whether the rows are the pixels themselves."""
-        return self.taps == 1 and all(s == 1 for s in self.stride) and not any(map(any, self.padding))
+        """Whether a row is a pixel itself."""
+        return self.taps == 1
 
 
 def _plan(size: Shape, kernel: Shape, stride: Shape, padding: Any, dilation: Shape, groups: int) -> _Plan:
@@ -64,10 +64,10 @@ class _Block(NamedTuple):
 
 def _blocks(images: int, plan: _Plan, row: int) -> Iterator[_Block]:
     """Blocks whose copied windows stay in cache; `row` is the number of elements copied for one output."""
-    line = math.prod(plan.out[1:]) * row
-    image = max(line * plan.out[0], 1)
+    image = max(math.prod(plan.out) * row, 1)
     step = max(1, BLOCK // image)
-    lines = plan.out[0] if image <= BLOCK else max(1, BLOCK // max(line, 1))
+    parts = min(-(-image // (2 * BLOCK)), max(plan.out[0], 1))  # of one image, of nearly equal size
+    lines = -(-plan.out[0] // parts)
     for first in range(0, images, step):
         for top in range(0, plan.out[0], lines):
             yield _Block(first, min(first + step, images), top, min(top + lines, plan.out[0]))
@@ -78,56 +78,60 @@ def _inner(padding: tuple[tuple[int, int], ...], size: Shape) -> tuple[Any, ...]
     return tuple(slice(a, a + n) for (a, _), n in zip(padding, size, strict=True))
 
 
-class _Padded:
-    """Images of x (N, ..., C) in a padded, contiguous form, brought in when a block asks for them."""
-
-    def __init__(self, x: Array, plan: _Plan, images: int) -> None:
-        self.x = x
-        self.plan = plan
-        self.direct = x.flags.c_contiguous and not any(map(any, plan.padding))
-        self.held = -1
-        if not self.direct:
-            self.buffer = scratch("conv.padded", (images, *plan.padded, x.shape[-1]), x.dtype)
-            if any(map(any, plan.padding)):
-                self.buffer.fill(0)
-
-    def images(self, block: _Block) -> Array:
-        if self.direct:
-            return self.x[block.first : block.last]
-        count = block.last - block.first
-        if self.held != block.first:
-            self.buffer[(slice(count), *_inner(self.plan.padding, self.plan.size))] = self.x[block.first : block.last]
-            self.held = block.first
-        return self.buffer[:count]
-
-
-def _windows(images: Array, plan: _Plan, block: _Block) -> Array:
-    """A view (images, *outputs of the block, *kernel, C) of padded images."""
+def _windows(images: Array, plan: _Plan) -> Array:
+    """A view (images, *outputs, *kernel, C) of padded images."""
     n, *spatial, c = images.strides
     steps = [s * k for s, k in zip(spatial, plan.stride, strict=True)]
     taps = [s * d for s, d in zip(spatial, plan.dilation, strict=True)]
-    start = images[:, block.top * plan.stride[0] :]
-    shape = (len(images), block.bottom - block.top, *plan.out[1:], *plan.kernel, images.shape[-1])
-    return as_strided(start, shape, (n, *steps, *taps, c))
+    return as_strided(images, (len(images), *plan.out, *plan.kernel, images.shape[-1]), (n, *steps, *taps, c))
 
 
-def _rows(source: _Padded, plan: _Plan, block: _Block, group: slice, channels: int) -> Array:
-    """The windows of one block and group as a contiguous matrix (outputs, taps * channels)."""
-    images = source.images(block)
-    count = (block.last - block.first) * (block.bottom - block.top) * math.prod(plan.out[1:])
-    if plan.pointwise:
-        lines = images[:, block.top : block.bottom]
-        if lines.flags.c_contiguous and channels == images.shape[-1]:
-            return lines.reshape(count, channels)
-    windows = _windows(images, plan, block)[..., group]
-    rows = scratch("conv.rows", windows.shape, images.dtype)
+class _Source:
+    """The windows of x (N, ..., C), whose images are padded into scratch memory when a block asks for them.
+
+    Args:
+        x: the images.
+        plan: the convolution.
+        row: the number of elements that are copied for one output.
+    """
+
+    def __init__(self, x: Array, plan: _Plan, row: int) -> None:
+        self.x = x
+        self.plan = plan
+        self.padded = any(map(any, plan.padding))
+        self.buffer: Array | None = None
+        self.held = -1
+        if x.flags.c_contiguous and not self.padded:
+            self.windows = _windows(x, plan)
+            return
+        images = min(len(x), max(1, BLOCK // max(math.prod(plan.out) * row, 1)))
+        self.buffer = scratch("conv.padded", (images, *plan.padded, x.shape[-1]), x.dtype)
+        if self.padded:
+            self.buffer.fill(0)
+        self.inside = self.buffer[(slice(None), *_inner(plan.padding, plan.size))]
+        self.windows = _windows(self.buffer, plan)
+
+    def __getitem__(self, block: _Block) -> Array:
+        """The windows of one block: a view (images, lines, ..., *kernel, C)."""
+        if self.buffer is None:
+            return self.windows[block.first : block.last, block.top : block.bottom]
+        count = block.last - block.first
+        if self.held != block.first:
+            np.copyto(self.inside[:count], self.x[block.first : block.last])
+            self.held = block.first
+        return self.windows[:count, block.top : block.bottom]
+
+
+def _rows(source: _Source, plan: _Plan, block: _Block, group: slice | None, row: int) -> Array:
+    """The windows of one block and group as a contiguous matrix (outputs, row)."""
+    windows = source[block]
+    if group is not None:
+        windows = windows[..., group]
+    if plan.pointwise and windows.flags.c_contiguous:
+        return windows.reshape(-1, row)
+    rows = scratch("conv.rows", windows.shape, windows.dtype)
     np.copyto(rows, windows)
-    return rows.reshape(count, plan.taps * channels)
-
-
-def _step(images: int, plan: _Plan, row: int) -> int:
-    """The most images in one block."""
-    return min(images, max(1, BLOCK // max(math.prod(plan.out) * row, 1)))
+    return rows.reshape(-1, row)
 
 
 def _weight_rows(w: Array) -> Array:
@@ -140,10 +144,16 @@ def _wide(*arrays: Array) -> list[Array]:
     return [a.astype(np.float32) if a.dtype.itemsize == 2 and a.dtype.kind in "fV" else a for a in arrays]
 
 
-def _groups(plan: _Plan, channels: int) -> Iterator[slice]:
+def _groups(plan: _Plan, channels: int) -> list[slice | None]:
+    """The channels of each group; None for all of them."""
+    if plan.groups == 1:
+        return [None]
     width = channels // plan.groups
-    for g in range(plan.groups):
-        yield slice(g * width, (g + 1) * width)
+    return [slice(g * width, (g + 1) * width) for g in range(plan.groups)]
+
+
+def _part(x: Array, group: slice | None) -> Array:
+    return x if group is None else x[:, group]
 
 
 def forward(
@@ -167,32 +177,31 @@ def forward(
 
 def _convolve(x: Array, weight: Array, plan: _Plan, out: Array) -> None:
     """`weight` is (taps * C / groups, O)."""
-    channels = x.shape[-1] // plan.groups
-    row = plan.taps * channels
-    source = _Padded(x, plan, _step(len(x), plan, row))
+    row = plan.taps * x.shape[-1] // plan.groups
+    source = _Source(x, plan, row)
+    pairs = list(zip(_groups(plan, x.shape[-1]), _groups(plan, out.shape[-1]), strict=True))
     for block in _blocks(len(x), plan, row):
         target = out[block.first : block.last, block.top : block.bottom].reshape(-1, out.shape[-1])
-        for inputs, outputs in zip(_groups(plan, x.shape[-1]), _groups(plan, out.shape[-1]), strict=True):
-            np.matmul(_rows(source, plan, block, inputs, channels), weight[:, outputs], out=target[:, outputs])
+        for inputs, outputs in pairs:
+            np.matmul(_rows(source, plan, block, inputs, row), _part(weight, outputs), out=_part(target, outputs))
 
 
-def _tap_views(images: Array, plan: _Plan, block: _Block) -> Iterator[tuple[tuple[int, ...], Array]]:
-    """For each tap of the kernel, the view (images, *outputs of the block, C) of what it multiplies."""
-    windows = _windows(images, plan, block)
-    rank = len(plan.kernel)
+def _taps(windows: Array, plan: _Plan) -> Iterator[tuple[tuple[int, ...], Array]]:
+    """For each tap of the kernel, the view (images, *outputs, C) of what it multiplies."""
+    lead = (slice(None),) * (len(plan.kernel) + 1)
     for tap in np.ndindex(plan.kernel):
-        yield tap, windows[(slice(None),) * (rank + 1) + tap]
+        yield tap, windows[(*lead, *tap)]
 
 
 def _depthwise(x: Array, w: Array, plan: _Plan, out: Array) -> None:
     """One input channel a group: tap by tap, all channels at once."""
     channels = x.shape[-1]
-    source = _Padded(x, plan, _step(len(x), plan, channels))
+    source = _Source(x, plan, channels)
     for block in _blocks(len(x), plan, channels):
         target = out[block.first : block.last, block.top : block.bottom]
         target = target.reshape(*target.shape[:-1], channels, -1)  # (..., C, outputs of a channel)
         product = scratch("conv.rows", target.shape, x.dtype)
-        for number, (tap, view) in enumerate(_tap_views(source.images(block), plan, block)):
+        for number, (tap, view) in enumerate(_taps(source[block], plan)):
             factor = w[(slice(None), 0, *tap)].reshape(channels, -1)
             np.multiply(view[..., None], factor, out=target if number == 0 else product)
             if number:
@@ -212,24 +221,27 @@ def grad_weight(
     row = plan.taps * shape[1]
     total = np.zeros((shape[0], row), dtype=x.dtype)
     part = np.empty((shape[0] // groups, row), dtype=x.dtype)
-    source = _Padded(last, plan, _step(len(last), plan, row))
+    source = _Source(last, plan, row)
+    pairs = list(zip(_groups(plan, x.shape[1]), _groups(plan, shape[0]), strict=True))
     for block in _blocks(len(last), plan, row):
         gradient = g_last[block.first : block.last, block.top : block.bottom].reshape(-1, shape[0])
-        for inputs, outputs in zip(_groups(plan, x.shape[1]), _groups(plan, shape[0]), strict=True):
-            np.matmul(gradient[:, outputs].T, _rows(source, plan, block, inputs, shape[1]), out=part)
-            total[outputs] += part
+        for inputs, outputs in pairs:
+            np.matmul(_part(gradient, outputs).T, _rows(source, plan, block, inputs, row), out=part)
+            target = total if outputs is None else total[outputs]
+            target += part
     return channels_first(total.reshape(shape[0], *shape[2:], shape[1])).astype(dtype, copy=False)
 
 
 def _depthwise_grad_weight(g: Array, x: Array, plan: _Plan, shape: Shape) -> Array:
     channels = x.shape[-1]
     result = np.zeros((channels, shape[0] // channels, *plan.kernel), dtype=x.dtype)
-    source = _Padded(x, plan, _step(len(x), plan, channels))
+    source = _Source(x, plan, channels)
     for block in _blocks(len(x), plan, channels):
         gradient = g[block.first : block.last, block.top : block.bottom]
         gradient = gradient.reshape(-1, channels, shape[0] // channels)
-        for tap, view in _tap_views(source.images(block), plan, block):
-            result[(..., *tap)] += np.einsum("mc,mck->ck", view.reshape(-1, channels), gradient)
+        for tap, view in _taps(source[block], plan):
+            target = result[:, :, *tap]
+            target += np.einsum("mc,mck->ck", view.reshape(-1, channels), gradient)
     return result.reshape(shape)
 
 
@@ -269,16 +281,19 @@ def _scatter_windows(g: Array, w: Array, plan: _Plan) -> Array:
     g_last = np.ascontiguousarray(channels_last(g))
     weight = _weight_rows(w)
     result = np.zeros((n, *plan.padded, channels * plan.groups), dtype=g.dtype)
+    windows = _windows(result, plan)
     row = plan.taps * channels
+    pairs = list(zip(_groups(plan, result.shape[-1]), _groups(plan, g.shape[1]), strict=True))
     for block in _blocks(n, plan, row):
         gradient = g_last[block.first : block.last, block.top : block.bottom]
-        images = result[block.first : block.last]
+        target = windows[block.first : block.last, block.top : block.bottom]
         rows = scratch("conv.rows", (*gradient.shape[:-1], *plan.kernel, channels), g.dtype)
-        for inputs, outputs in zip(_groups(plan, result.shape[-1]), _groups(plan, g.shape[1]), strict=True):
-            np.matmul(gradient.reshape(-1, g.shape[1])[:, outputs], weight[outputs], out=rows.reshape(-1, row))
-            for tap, view in _tap_views(images, plan, block):
-                view = view[..., inputs]
-                view += rows[(slice(None),) * (len(plan.kernel) + 1) + tap]
+        for inputs, outputs in pairs:
+            weights = weight if outputs is None else weight[outputs]
+            np.matmul(_part(gradient.reshape(-1, g.shape[1]), outputs), weights, out=rows.reshape(-1, row))
+            mine = target if inputs is None else target[..., inputs]
+            for (_, place), (_, value) in zip(_taps(mine, plan), _taps(rows, plan), strict=True):
+                place += value
     return channels_first(result[(slice(None), *_inner(plan.padding, plan.size))])
 
 
@@ -302,9 +317,9 @@ def _both(g: Array, x: Array, w: Array, plan: _Plan, pads: tuple[tuple[int, int]
     row = plan.taps * o
     gx = np.empty(x_last.shape, dtype=x.dtype)
     total, part = np.zeros((c, row), dtype=x.dtype), np.empty((c, row), dtype=x.dtype)
-    source = _Padded(g_last, adjoint, _step(len(x), adjoint, row))
+    source = _Source(g_last, adjoint, row)
     for block in _blocks(len(x), adjoint, row):
-        rows = _rows(source, adjoint, block, slice(None), o)
+        rows = _rows(source, adjoint, block, None, row)
         here = (slice(block.first, block.last), slice(block.top, block.bottom))
         np.matmul(rows, weight, out=gx[here].reshape(-1, c))
         np.matmul(x_last[here].reshape(-1, c).T, rows, out=part)

@@ -4,6 +4,8 @@ import numpy as np
 
 from ..._typing import Array
 
+_OFTEN = 8  # occurrences of an index from which one sum of its rows is faster than taking turns
+
 
 def check_classes(target: Array, classes: int, ignore: int) -> tuple[Array, Array | None]:
     """Targets that can index, and the mask of those that count (None: all).
@@ -23,24 +25,31 @@ def check_classes(target: Array, classes: int, ignore: int) -> tuple[Array, Arra
     return np.where(keep, target, 0), keep
 
 
-def log_sum_exp(x: Array, classes: Array) -> tuple[Array, Array, Array, Array]:
-    """For rows (M, C): the shift (M, 1), exp(x - shift) divided by its sum, the log of the sum of exponentials, and x at `classes`."""
-    rows = np.arange(x.shape[0])
-    shift = np.maximum.reduce(x, axis=1, keepdims=True, initial=-np.inf)
-    soft = np.subtract(x, shift)
-    np.exp(soft, out=soft)
-    total = np.add.reduce(soft, axis=1, keepdims=True)
-    soft /= total
-    np.log(total, out=total)
-    total += shift
-    return shift, soft, total[:, 0], x[rows, classes]
+_SAFE = 80.0  # exp of this, times a million, is a float32
 
 
-def softmax_minus_onehot(soft: Array, classes: Array, scale: Array, at_class: Array) -> Array:
-    """``scale * soft`` with `at_class` subtracted at each row's class; both factors are numbers or (M,)."""
-    m = soft.shape[0]
-    result = soft * (scale if np.ndim(scale) == 0 else scale.reshape(m, 1))
-    result[np.arange(m), classes] -= at_class
+def exp_rows(x: Array, classes: Array) -> tuple[Array | float, Array, Array, Array, Array]:
+    """For rows (M, C): a shift, exp(x - shift), its sums (M, 1), their logarithms plus the shift (M,), and x at `classes` (M,).
+
+    The shift is 0 where no value is large, else each row's maximum (M, 1).
+    """
+    m, c = x.shape
+    picked = x[np.arange(m), classes]
+    shift: Array | float = 0.0
+    if x.size and max(x.max(), -x.min()) <= _SAFE:
+        exps = np.exp(x)
+    else:
+        shift = np.maximum.reduce(x, axis=1, keepdims=True, initial=-np.inf)
+        exps = np.subtract(x, shift)
+        np.exp(exps, out=exps)
+    total = np.matmul(exps, np.ones((c, 1), dtype=exps.dtype))
+    return shift, exps, total, (np.log(total) + shift)[:, 0], picked
+
+
+def scaled_minus_onehot(exps: Array, classes: Array, scale: Array, at_class: Array) -> Array:
+    """``exps * scale`` (M, 1) with `at_class`, a number or (M,), subtracted at each row's class."""
+    result = exps * scale
+    result[np.arange(len(exps)), classes] -= at_class
     return result
 
 
@@ -51,7 +60,14 @@ def sum_rows(rows: Array, indices: Array, count: int) -> Array:
     if m == 0:
         return result
     order = np.argsort(indices, kind="stable")
-    ordered = indices[order]
-    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-    result[ordered[starts]] = np.add.reduceat(rows[order], starts, axis=0)
+    ordered = rows[order]
+    places, starts, counts = np.unique(indices[order], return_index=True, return_counts=True)
+    often = counts > _OFTEN
+    for place, start, many in zip(places[often], starts[often], counts[often], strict=True):
+        np.add.reduce(ordered[start : start + many], axis=0, out=result[place])
+    places, starts, counts = places[~often], starts[~often], counts[~often]
+    for turn in range(int(counts.max(initial=0))):
+        # Each index occurs at most once among the rows of one turn, so plain indexing adds them.
+        live = counts > turn
+        result[places[live]] += ordered[starts[live] + turn]
     return result

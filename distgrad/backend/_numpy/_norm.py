@@ -5,6 +5,7 @@ works plane by plane. Layer normalisation works on rows (M, D).
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -140,26 +141,23 @@ def layer_forward(x: Array, weight: Array | None, bias: Array | None, eps: float
     """Rows (M, D) normalised, then times `weight` plus `bias` (D,); and the rows' mean and 1/std (M, 1)."""
     m, d = x.shape
     wide = np.float32 if x.dtype.itemsize < 4 else x.dtype
-    out = np.empty((m, d), dtype=x.dtype)
+    out = np.empty((m, d), dtype=wide)
     mean, invstd = np.empty((2, m, 1), dtype=wide)
     average = np.full((d, 1), 1 / d if d else 0, dtype=wide)
-    for block in _row_blocks(m, d):
-        part = x[block].astype(wide, copy=False)
+    for block in _row_blocks(m, 2 * d):
+        part, h, scale = x[block].astype(wide, copy=False), out[block], invstd[block]
         np.matmul(part, average, out=mean[block])
-        h = out[block] if out.dtype == wide else np.empty(part.shape, dtype=wide)
         np.subtract(part, mean[block], out=h)
-        scale = invstd[block]
-        np.divide(np.einsum("ij,ij->i", h, h)[:, None], d, out=scale)
+        np.divide(np.vecdot(h, h)[:, None], d, out=scale)
         scale += eps
-        np.reciprocal(np.sqrt(scale, out=scale), out=scale)
+        np.sqrt(scale, out=scale)
+        np.reciprocal(scale, out=scale)
         h *= scale
         if weight is not None:
             h *= weight
         if bias is not None:
             h += bias
-        if h.base is not out:
-            out[block] = h
-    return out, mean, invstd
+    return out.astype(x.dtype, copy=False), mean, invstd
 
 
 def layer_backward(
@@ -168,25 +166,102 @@ def layer_backward(
     """The gradients of the rows, of the weight and of the bias."""
     m, d = x.shape
     wide = mean.dtype
-    gx = np.empty((m, d), dtype=x.dtype) if needs[0] else None
+    gx = np.empty((m, d), dtype=wide) if needs[0] else None
     gw, gb = np.zeros((2, d), dtype=wide)
-    average = np.full((d, 1), 1 / d if d else 0, dtype=wide)
-    for block in _row_blocks(m, d):
+    average = np.full((d, 1), -1 / d if d else 0, dtype=wide)
+    for block in _row_blocks(m, 2 * d):
         part = g[block].astype(wide, copy=False)
         xhat = np.subtract(x[block], mean[block], out=scratch("norm.a", part.shape, wide))
         xhat *= invstd[block]
-        product = scratch("norm.b", part.shape, wide)
         if needs[1]:
             gw += np.einsum("ij,ij->j", part, xhat)
         if needs[2]:
             gb += np.ones(len(part), dtype=wide) @ part
         if gx is None:
             continue
-        inner = part if weight is None else np.multiply(part, weight, out=product)
-        projection = np.einsum("ij,ij->i", inner, xhat)[:, None] / d
-        centre = inner @ average
+        target = gx[block]
+        inner = part if weight is None else np.multiply(part, weight, out=target)
+        projection = np.vecdot(inner, xhat)[:, None]
+        projection /= -d
         xhat *= projection
-        xhat += centre
-        np.subtract(inner, xhat, out=xhat)
-        np.multiply(xhat, invstd[block], out=gx[block], casting="same_kind")
-    return gx, (gw if needs[1] else None), (gb if needs[2] else None)
+        xhat += inner @ average
+        np.add(inner, xhat, out=target)
+        target *= invstd[block]
+    return (None if gx is None else gx.astype(x.dtype, copy=False)), (gw if needs[1] else None), (gb if needs[2] else None)
+
+
+def group_forward(
+    x: Array, groups: int, weight: Array | None, bias: Array | None, eps: float
+) -> tuple[Array, Array, Array]:
+    """Each group of channels of each sample of (N, C, ...) normalised, then the affine map per channel; mean and 1/std (N, G)."""
+    n, c = x.shape[:2]
+    planes = _planes(x)
+    wide = np.float32 if x.dtype.itemsize < 4 else x.dtype
+    rows = planes.reshape(n * groups, -1)
+    mean, invstd = _row_statistics(rows, eps, wide)
+    scale, shift = _per_plane(mean, invstd, n, c, weight, bias)
+    out = np.empty(planes.shape, dtype=x.dtype)
+    for block in _row_blocks(n, max(planes[:1].size, 1)):
+        part = np.multiply(planes[block], scale[block], out=out[block], casting="same_kind")
+        np.add(part, shift[block], out=part, casting="same_kind")
+    return out.reshape(x.shape), mean.reshape(n, groups), invstd.reshape(n, groups)
+
+
+def _row_statistics(rows: Array, eps: float, wide: Any) -> tuple[Array, Array]:
+    """The mean and 1/std of each row."""
+    m, d = rows.shape
+    mean, invstd = np.empty((2, m), dtype=wide)
+    for block in _row_blocks(m, d):
+        part = rows[block].astype(wide, copy=False)
+        np.divide(np.add.reduce(part, axis=1), d, out=mean[block])
+        h = np.subtract(part, mean[block][:, None], out=scratch("norm.a", part.shape, wide))
+        np.divide(np.vecdot(h, h), d, out=invstd[block])
+    invstd += eps
+    np.sqrt(invstd, out=invstd)
+    return mean, np.reciprocal(invstd, out=invstd)
+
+
+def _per_plane(mean: Array, invstd: Array, n: int, c: int, weight: Array | None, bias: Array | None) -> tuple[Array, Array]:
+    """Factor and summand of each channel of each sample (N, C, 1), for which ``x * factor + summand`` is the result."""
+    width = n * c // mean.size if mean.size else 1
+    scale = np.repeat(invstd.reshape(n, -1), width, axis=1)
+    centre = np.repeat(mean.reshape(n, -1), width, axis=1)
+    if weight is not None:
+        scale = scale * weight
+    shift = centre * -scale
+    if bias is not None:
+        shift += bias
+    return scale[:, :, None], shift[:, :, None]
+
+
+def group_backward(
+    g: Array, x: Array, mean: Array, invstd: Array, weight: Array | None, needs: tuple[bool, bool, bool]
+) -> tuple[Array | None, Array | None, Array | None]:
+    """The gradients of x, of the weight and of the bias."""
+    n, c = x.shape[:2]
+    planes, slopes = _planes(x), _planes(g)
+    groups, wide = mean.shape[1], mean.dtype
+    width, size = c // groups, planes.shape[2]
+    centre = np.repeat(mean, width, axis=1)  # (N, C)
+    inverse = np.repeat(invstd, width, axis=1)
+    sums = np.add.reduce(slopes, axis=2, dtype=wide)  # of g over each plane
+    products = np.vecdot(slopes, planes).astype(wide, copy=False)  # of g x
+    products = (products - centre * sums) * inverse  # of g xhat
+    gw = np.add.reduce(products, axis=0) if needs[1] else None
+    gb = np.add.reduce(sums, axis=0) if needs[2] else None
+    if not needs[0]:
+        return None, gw, gb
+    w = np.ones(c, dtype=wide) if weight is None else weight
+    count = width * size
+    mean_g = np.repeat((sums * w).reshape(n, groups, width).sum(axis=2) / count, width, axis=1)
+    mean_gx = np.repeat((products * w).reshape(n, groups, width).sum(axis=2) / count, width, axis=1)
+    # inverse * (w g - mean_g - (x - centre) inverse mean_gx)
+    factor, slope = inverse * w, inverse * inverse * mean_gx
+    offset = inverse * mean_g - slope * centre
+    gx = np.empty(planes.shape, dtype=x.dtype)
+    for block in _row_blocks(n, max(planes[:1].size, 1)):
+        d = np.multiply(planes[block], slope[block][:, :, None], out=scratch("norm.a", planes[block].shape, wide))
+        d += offset[block][:, :, None]
+        part = np.multiply(slopes[block], factor[block][:, :, None], out=gx[block], casting="same_kind")
+        np.subtract(part, d, out=part, casting="same_kind")
+    return gx.reshape(x.shape), gw, gb
