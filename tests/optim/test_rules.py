@@ -7,7 +7,8 @@ import pytest
 
 import distgrad
 from distgrad import optim
-from distgrad.backend._numpy import _optim as kernels
+from distgrad.backend._array_optim import ArrayOptim
+from distgrad.backend._numpy import _blocks
 from tests.optim.reference import CASES, RULES
 
 SHAPES = [(3, 4), (5,), (), (2, 3, 2), (0, 2)]
@@ -53,8 +54,9 @@ def test_rule_float32(name: str) -> None:
 
 
 def test_check_finds_wrong_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = kernels._descend
-    monkeypatch.setattr(kernels, "_descend", lambda p, direction, s, lr: right(p, direction, s, lr * 1.00001))
+    right = ArrayOptim._descend
+    wrong = lambda self, p, direction, s, lr: right(self, p, direction, s, lr * 1.00001)  # noqa: E731
+    monkeypatch.setattr(ArrayOptim, "_descend", wrong)
     with pytest.raises(AssertionError):
         check_rule("Adam", {})
 
@@ -70,8 +72,8 @@ def test_blocks_make_no_difference(name: str, options: dict[str, Any], monkeypat
     """Three elements a block, with a last block that is not full, gives the bits of a single one."""
     results = []
     for block in (1 << 16, 3):
-        monkeypatch.setattr(kernels, "BLOCK", block)
-        monkeypatch.setattr(kernels, "_scratch", kernels._Scratch())
+        monkeypatch.setattr(_blocks, "BLOCK", block)
+        monkeypatch.setattr(_blocks, "_scratch", _blocks._Scratch())
         params = parameters()
         optimizer = getattr(optim, name)(params, lr=0.01, **options)
         for step in range(3):
