@@ -58,19 +58,16 @@ def multi_head_attention_forward(
     causal_only = is_causal and key_padding_mask is None and not need_weights and added == 0
     mask = None if causal_only else _merged_mask(attn_mask, key_padding_mask, q, k, added)
     p = dropout_p if training else 0.0
-    attention: Tensor | None = None
-    if need_weights:
-        attention = _attention_weights(q, k, mask, p)
-        mixed = ops.matmul(attention, v)
-    else:
+    attention = _attention_weights(q, k, mask, p) if need_weights else None
+    if attention is None:
         mixed = ops.scaled_dot_product_attention(q, k, v, mask, p, causal_only)
-    order = (0, 2, 1, 3) if batch_first or single else (2, 0, 1, 3)
-    joined = mixed.permute(*order).reshape(*query.shape[:-1], embed_dim_to_check)
-    output = ops.linear(joined, out_proj_weight, out_proj_bias)
-    if attention is not None:
+    else:
+        mixed = ops.matmul(attention, v)
         attention = attention.mean(dim=1) if average_attn_weights else attention
         attention = attention.squeeze(0) if single else attention
-    return output, attention
+    order = (0, 2, 1, 3) if batch_first or single else (2, 0, 1, 3)
+    joined = mixed.permute(*order).reshape(*query.shape[:-1], embed_dim_to_check)
+    return ops.linear(joined, out_proj_weight, out_proj_bias), attention
 
 
 def _check_inputs(query: Tensor, key: Tensor, value: Tensor, embed_dim: int, num_heads: int) -> None:
