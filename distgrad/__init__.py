@@ -293,6 +293,7 @@ from .ops import outer as outer
 from .ops import pairwise_distance as pairwise_distance
 from .ops import pdist as pdist
 from .ops import permute as permute
+from .ops import pinv as pinverse  # noqa: F401
 from .ops import pixel_shuffle as pixel_shuffle
 from .ops import pixel_unshuffle as pixel_unshuffle
 from .ops import poisson as poisson

@@ -493,51 +493,51 @@ class Tensor(TensorBase):
         """This tensor in the dtype of `other`."""
         return self.to(dtype=other.dtype)
 
-    def float(self) -> "Tensor":
+    def float(self, memory_format: Any = None) -> "Tensor":
         """This tensor in float32."""
         return self.to(dtype="float32")
 
-    def double(self) -> "Tensor":
+    def double(self, memory_format: Any = None) -> "Tensor":
         """This tensor in float64."""
         return self.to(dtype="float64")
 
-    def half(self) -> "Tensor":
+    def half(self, memory_format: Any = None) -> "Tensor":
         """This tensor in float16."""
         return self.to(dtype="float16")
 
-    def bfloat16(self) -> "Tensor":
+    def bfloat16(self, memory_format: Any = None) -> "Tensor":
         """This tensor in bfloat16 (needs ml_dtypes)."""
         return self.to(dtype="bfloat16")
 
-    def long(self) -> "Tensor":
+    def long(self, memory_format: Any = None) -> "Tensor":
         """This tensor in int64."""
         return self.to(dtype="int64")
 
-    def int(self) -> "Tensor":
+    def int(self, memory_format: Any = None) -> "Tensor":
         """This tensor in int32."""
         return self.to(dtype="int32")
 
-    def short(self) -> "Tensor":
+    def short(self, memory_format: Any = None) -> "Tensor":
         """This tensor in int16."""
         return self.to(dtype="int16")
 
-    def char(self) -> "Tensor":
+    def char(self, memory_format: Any = None) -> "Tensor":
         """This tensor in int8."""
         return self.to(dtype="int8")
 
-    def cfloat(self) -> "Tensor":
+    def cfloat(self, memory_format: Any = None) -> "Tensor":
         """This tensor in complex64."""
         return self.to(dtype="complex64")
 
-    def cdouble(self) -> "Tensor":
+    def cdouble(self, memory_format: Any = None) -> "Tensor":
         """This tensor in complex128."""
         return self.to(dtype="complex128")
 
-    def byte(self) -> "Tensor":
+    def byte(self, memory_format: Any = None) -> "Tensor":
         """This tensor in uint8."""
         return self.to(dtype="uint8")
 
-    def bool(self) -> "Tensor":
+    def bool(self, memory_format: Any = None) -> "Tensor":
         """This tensor in bool: whether each element is not 0."""
         return self.to(dtype="bool")
 
