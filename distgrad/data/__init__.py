@@ -1,7 +1,10 @@
 """Data sets, samplers, loaders and transforms; `distgrad.utils.data` is this page under torch's name."""
 
+from . import dataloader as dataloader
+from . import dataset as dataset
 from . import datasets as datasets
 from . import distributed as distributed
+from . import sampler as sampler
 from . import transforms as transforms
 from ._collate import default_collate as default_collate
 from ._collate import default_convert as default_convert

@@ -1,7 +1,7 @@
 """Module: the base of all layers and models."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from .. import ops
 from .._parameter import Parameter
@@ -52,6 +52,10 @@ class Module:
         own["_buffers"] = {}
         own["_modules"] = {}
         own["_non_persistent"] = set()
+
+    if TYPE_CHECKING:  # what was registered by name; when it runs, these are ordinary attributes
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._hooks is None:

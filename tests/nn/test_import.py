@@ -1,9 +1,12 @@
 """Every page of nn and data can be the first that a program imports."""
 
+import importlib
 import subprocess
 import sys
 
 import pytest
+
+import distgrad.data
 
 STATEMENTS = [
     "from distgrad.nn.utils.rnn import pad_sequence",
@@ -13,7 +16,15 @@ STATEMENTS = [
     "from distgrad.nn import init",
     "from distgrad.utils.data import DataLoader",
     "from distgrad.data.transforms import Compose",
+    "from distgrad.utils.data.distributed import DistributedSampler",
+    "from distgrad.utils.data.sampler import Sampler",
+    "import distgrad.utils.data.transforms",
 ]
+
+
+def test_torchs_name_of_a_page_has_the_same_objects() -> None:
+    torchs = importlib.import_module("distgrad.utils.data.transforms")
+    assert torchs.Compose is distgrad.data.transforms.Compose
 
 
 @pytest.mark.parametrize("statement", STATEMENTS)
