@@ -235,7 +235,9 @@ class Tensor(TensorBase):
         """
         if self._target is not None and self._target is not LEAF_MARK:
             if not requires_grad:
-                raise AutogradError("you can only change requires_grad flags of leaf tensors; use detach() to cut the history")
+                raise AutogradError(
+                    "you can only change requires_grad flags of leaf tensors; use detach() to cut the history"
+                )
             return self
         if requires_grad:
             check_can_require_grad(self._data)
@@ -275,9 +277,13 @@ class Tensor(TensorBase):
         if not isinstance(value, TensorBase):
             raise TypeError(f"expected the gradient to be a Tensor or None, got {type(value).__name__}")
         if value._data.shape != self._data.shape:
-            raise ShapeError(f"expected a gradient of the tensor's shape {list(self._data.shape)}, got {list(value._data.shape)}")
+            raise ShapeError(
+                f"expected a gradient of the tensor's shape {list(self._data.shape)}, got {list(value._data.shape)}"
+            )
         if value._data.dtype != self._data.dtype:
-            raise DTypeError(f"expected a gradient of the tensor's dtype {self.dtype}, got {OF_NUMPY[value._data.dtype]}")
+            raise DTypeError(
+                f"expected a gradient of the tensor's dtype {self.dtype}, got {OF_NUMPY[value._data.dtype]}"
+            )
         slot = None if self._extra is None else self._extra.grad_slot
         if slot is None or value is slot:
             self._grad = value
@@ -297,7 +303,7 @@ class Tensor(TensorBase):
         self._set_data(value._data)
 
     def _set_data(self, array: Array) -> None:
-        """Takes another array; a parameter in an arena copies into its slot, or leaves the arena where that cannot be."""
+        """Takes another array; a parameter in an arena copies into its slot, or leaves the arena where it cannot."""
         extra = self._extra
         if extra is None or extra.slot is None:
             self._data = array
@@ -308,7 +314,9 @@ class Tensor(TensorBase):
             self._data = array
             self._grad = None
 
-    def backward(self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None) -> None:
+    def backward(
+        self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None
+    ) -> None:
         """Sums the gradient of this tensor into the ``.grad`` of the leaves that led to it; see `autograd.backward`."""
         backward(self, gradient, retain_graph, create_graph, inputs)
 
@@ -325,7 +333,9 @@ class Tensor(TensorBase):
     def register_post_accumulate_grad_hook(self, hook: Callable[["Tensor"], None]) -> HookHandle:
         """Calls ``hook(self)`` after a backward pass has summed a gradient into this leaf's ``.grad``."""
         if not self.requires_grad or not self.is_leaf:
-            raise AutogradError("post accumulate grad hooks can only be registered on leaf tensors that require gradient")
+            raise AutogradError(
+                "post accumulate grad hooks can only be registered on leaf tensors that require gradient"
+            )
         return HookHandle(self._get_extra().post_accumulate, hook)
 
     def retain_grad(self) -> None:
@@ -361,7 +371,9 @@ class Tensor(TensorBase):
             AutogradError: it has more than one element, or none.
         """
         if self._data.size != 1:
-            raise AutogradError(f"a Tensor with {self._data.size} elements cannot be converted to Scalar; index it or reduce it first")
+            raise AutogradError(
+                f"a Tensor with {self._data.size} elements cannot be converted to Scalar; index it or reduce it first"
+            )
         return self._data.item()
 
     def tolist(self) -> Any:
@@ -445,7 +457,9 @@ class Tensor(TensorBase):
 
     def __bool__(self) -> bool:
         if self._data.size != 1:
-            raise AutogradError(f"Boolean value of Tensor with {self._data.size} elements is ambiguous; use .any() or .all()")
+            raise AutogradError(
+                f"Boolean value of Tensor with {self._data.size} elements is ambiguous; use .any() or .all()"
+            )
         return bool(self._data.item())
 
     def __float__(self) -> float:
@@ -469,8 +483,16 @@ class Tensor(TensorBase):
         return id(self)
 
     # ---- copies, moves, pickling ----
-    def to(self, *args: Any, device: Any = None, dtype: Any = None, non_blocking: bool = False, copy: bool = False, memory_format: Any = None) -> "Tensor":
-        """This tensor on a device and in a dtype: ``to("cuda")``, ``to(float64)``, ``to("cuda", float16)``, ``to(other)``."""
+    def to(
+        self,
+        *args: Any,
+        device: Any = None,
+        dtype: Any = None,
+        non_blocking: bool = False,
+        copy: bool = False,
+        memory_format: Any = None,
+    ) -> "Tensor":
+        """This tensor on a device, in a dtype: ``to("cuda")``, ``to(float64)``, ``to("cuda", float16)``, ``to(other)``."""
         where, to = ops.split_to_arguments(args, device, dtype)
         return ops.move(self, where, to, copy)  # type: ignore[no-any-return]
 
@@ -483,7 +505,7 @@ class Tensor(TensorBase):
         return self.to("cuda" if device is None else device)
 
     def type(self, dtype: Any = None, non_blocking: Any = False) -> Any:
-        """The dtype's class name, such as ``distgrad.FloatTensor``; or this tensor in another dtype, by object or name."""
+        """The dtype's class name, such as ``distgrad.FloatTensor``; or this tensor in another dtype, also by name."""
         if dtype is None:
             return f"distgrad.{TYPE_NAMES[self.dtype.name]}"
         name = (dtype.__name__ if isinstance(dtype, type) else str(dtype)).rpartition(".")[2]
@@ -543,7 +565,9 @@ class Tensor(TensorBase):
 
     def __deepcopy__(self, memo: dict[Any, Any]) -> "Tensor":
         if not self.is_leaf:
-            raise AutogradError("only Tensors created explicitly by the user (graph leaves) support deepcopy; detach() or clone() it")
+            raise AutogradError(
+                "only Tensors created explicitly by the user (graph leaves) support deepcopy; detach() or clone() it"
+            )
         if id(self) in memo:
             return memo[id(self)]  # type: ignore[no-any-return]
         result = type(self).__new__(type(self))
@@ -943,10 +967,10 @@ def _empty(cls: type[Tensor]) -> Tensor:
 
 
 TYPE_NAMES = {
-    "float32": "FloatTensor", "float64": "DoubleTensor", "float16": "HalfTensor", "bfloat16": "BFloat16Tensor", "int64": "LongTensor",
-    "int32": "IntTensor", "int16": "ShortTensor", "int8": "CharTensor", "uint8": "ByteTensor", "bool": "BoolTensor",
-    "complex64": "ComplexFloatTensor", "complex128": "ComplexDoubleTensor", "uint16": "UInt16Tensor", "uint32": "UInt32Tensor",
-    "uint64": "UInt64Tensor",
+    "float32": "FloatTensor", "float64": "DoubleTensor", "float16": "HalfTensor", "bfloat16": "BFloat16Tensor",
+    "int64": "LongTensor", "int32": "IntTensor", "int16": "ShortTensor", "int8": "CharTensor", "uint8": "ByteTensor", "bool": "BoolTensor",
+    "complex64": "ComplexFloatTensor", "complex128": "ComplexDoubleTensor", "uint16": "UInt16Tensor",
+    "uint32": "UInt32Tensor", "uint64": "UInt64Tensor",
 }  # fmt: skip
 DTYPE_NAMES = {name: dtype for dtype, name in TYPE_NAMES.items()}
 

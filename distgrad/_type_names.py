@@ -25,7 +25,7 @@ from .ops import empty, tensor
 
 
 class TensorType(type):
-    """The class of these names: calling one makes a tensor, and tensors in host memory of its dtype are its instances."""
+    """The class of these names: calling one makes a tensor; host tensors of its dtype are its instances."""
 
     dtype: dtype | None
 

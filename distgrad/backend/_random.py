@@ -54,8 +54,8 @@ class Stream:
         raw = np.ascontiguousarray(state)
         if raw.dtype != np.uint8 or raw.size != 8 * _STATE_WORDS:
             raise ValueError(
-                f"expected the {8 * _STATE_WORDS} bytes (uint8) of a distgrad random state, got {raw.size} elements of {raw.dtype}; "
-                "pass what get_state() or get_rng_state() returned"
+                f"expected the {8 * _STATE_WORDS} bytes (uint8) of a distgrad random state, got {raw.size} elements of "
+                f"{raw.dtype}; pass what get_state() or get_rng_state() returned"
             )
         words = raw.view(np.uint64)
         self.seed = int(words[0])
@@ -95,7 +95,8 @@ class Stream:
         return out.astype(dtype, copy=False)
 
     def _fill_normal(self, out: Array) -> None:
-        # The Box-Muller transform in blocks: NumPy's vector loops make it 2.5 times as fast as the ziggurat of standard_normal().
+        # The Box-Muller transform in blocks: NumPy's vector loops make it 2.5 times as fast as the ziggurat of
+        # standard_normal().
         for start in range(0, out.size, 2 * _PAIRS):
             block = out[start : start + 2 * _PAIRS]
             half = (block.size + 1) // 2
@@ -117,7 +118,7 @@ class Stream:
         return self._generator.integers(low, high, shape, dtype=np.int64)
 
     def bernoulli(self, p: float, shape: Shape) -> Array:
-        """True with probability `p`: one random byte decides, and a whole number where that byte is the threshold itself."""
+        """True with probability `p`: one random byte decides, and more bits only where it is the threshold itself."""
         size = int(np.prod(shape))
         bytes_ = self._bits.random_raw((size + 7) // 8).view(np.uint8)[:size]
         threshold = int(p * 256)

@@ -69,6 +69,36 @@ class Div(Op):
         return share, -share * (x / y) if ctx.needs[1] else None
 
 
+class DivFloor(Op):
+    """The quotient rounded towards minus infinity: piecewise constant."""
+
+    name = "Div"
+    broadcasts = True
+    quiet = True
+
+    @staticmethod
+    def forward(ctx: Node, x: Array, y: Array) -> Array:
+        return ctx.xp.floor_divide(x, y)
+
+    @staticmethod
+    def backward(xp: Any, ctx: Node, g: Any) -> Any:
+        zero = xp.zeros_like(g)
+        return zero, zero
+
+
+class DivTrunc(DivFloor):
+    """The quotient rounded towards zero."""
+
+    name = "Div"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array, y: Array) -> Array:
+        if ctx.xp.result_type(x, y).kind not in "biu":
+            return ctx.xp.trunc(x / y)
+        whole = ctx.xp.floor_divide(x, y)
+        return whole + ((whole < 0) & (whole * y != x))
+
+
 class Pow(Op):
     saves = ((0, 1), (0, 1))
     broadcasts = True
@@ -219,9 +249,9 @@ def div(input: "Tensor", other: Any, *, rounding_mode: str | None = None) -> "Te
     if rounding_mode is None:
         return _true_divide(input, other)
     if rounding_mode == "floor":
-        return floor_divide(input, other)
+        return binary(DivFloor, input, other)
     if rounding_mode == "trunc":
-        return _truncated_divide(input, other)
+        return binary(DivTrunc, input, other)
     raise ValueError(f"div: expected rounding_mode None, 'trunc' or 'floor', got {rounding_mode!r}")
 
 
@@ -237,19 +267,6 @@ def _true_divide(input: Any, other: Any) -> "Tensor":
 
 def _as(a: Any, dtype: Any) -> Any:
     return cast(a, dtype) if isinstance(a, TensorBase) else dtype.type(a).item()
-
-
-def _truncated_divide(input: Any, other: Any) -> "Tensor":
-    a, b = operand(input, "div"), operand(other, "div")
-    dtype = result_dtype((a, b))
-    t = a if isinstance(a, TensorBase) else b
-    xp = _xp(t)
-    x, y = (xp.asarray(raw(v), dtype=dtype) for v in (a, b))
-    if dtype.kind in "biu":
-        whole = xp.floor_divide(x, y)
-        return _plain(whole + ((whole < 0) & (whole * y != x)), t)
-    with _backend(t).quiet():
-        return _plain(xp.trunc(x / y), t)
 
 
 def _backend(t: Any) -> Backend:

@@ -286,8 +286,9 @@ def abs(input: "Tensor") -> "Tensor":
 
 @op(inplace=True)
 def square(input: "Tensor") -> "Tensor":
-    """``input * input``."""
-    return binary(Mul, input, input)
+    """``input * input``; bools count as integers."""
+    t = cast(input, "int64") if input._data.dtype == "bool" else input
+    return binary(Mul, t, t)
 
 
 @op(inplace=True)
@@ -426,8 +427,8 @@ class Round(_Rounding):
 
 @op(inplace=True)
 def sign(input: "Tensor") -> "Tensor":
-    """-1, 0 or 1."""
-    return apply1(Sign, input, "sign")
+    """-1, 0 or 1; a bool is its own sign."""
+    return input if input._data.dtype == "bool" else apply1(Sign, input, "sign")
 
 
 @op(inplace=True)

@@ -44,7 +44,7 @@ def from_numpy(ndarray: "np.ndarray[Any, Any]") -> "Tensor":
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> "Tensor":
-    """`data` as a tensor, without a copy where that is possible: of a tensor or NumPy array of this dtype and device."""
+    """`data` as a tensor, without a copy if it is a tensor or NumPy array of this dtype and device already."""
     if isinstance(data, TensorBase):
         return move(data, device, dtype, False)  # type: ignore[no-any-return]
     if isinstance(data, np.ndarray):
@@ -118,6 +118,7 @@ def from_dlpack(ext_tensor: Any) -> "Tensor":
     backend = cuda_backend() if kind == _DLPACK_CUDA else None
     if backend is None:
         raise DeviceError(
-            f"from_dlpack: expected an array in host memory, got one on DLPack device type {int(kind)}, which is not available here"
+            f"from_dlpack: expected an array in host memory, got one on DLPack device type {int(kind)}, which is not "
+            "available here"
         )
     return wrap(backend.xp.from_dlpack(ext_tensor))

@@ -158,7 +158,7 @@ def randint_like(
     requires_grad: bool = False,
     memory_format: Any = None,
 ) -> "Tensor":
-    """Integers from `low` to ``high - 1`` of the shape, dtype and device of `input`; ``randint_like(input, high)`` starts at 0."""
+    """Integers from `low` (0 in ``randint_like(input, high)``) to ``high - 1``, of the shape and dtype of `input`."""
     shape, chosen, where = _like_shape(input, dtype, device, "randint_like")
     return randint(low, high, shape, generator=generator, dtype=chosen, device=where, requires_grad=requires_grad)
 
@@ -269,11 +269,13 @@ def _check_weights(rows: Array, num_samples: int, replacement: bool) -> None:
         raise ValueError("multinomial: expected a positive weight in each row, got a row of zeros")
     if not replacement and num_samples > rows.shape[1]:
         raise ValueError(
-            f"multinomial: cannot draw {num_samples} of {rows.shape[1]} classes without replacement; pass replacement=True"
+            f"multinomial: cannot draw {num_samples} of {rows.shape[1]} classes without replacement; pass "
+            "replacement=True"
         )
     if not replacement and rows.size and positive.min() < num_samples:
         raise ValueError(
-            f"multinomial: expected {num_samples} positive weights in each row to draw without replacement, got {positive.min()}"
+            f"multinomial: expected {num_samples} positive weights in each row to draw without replacement, got "
+            f"{positive.min()}"
         )
 
 

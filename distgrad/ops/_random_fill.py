@@ -76,7 +76,8 @@ def cauchy_(
     if not sigma > 0:
         raise ValueError(f"cauchy_: expected sigma > 0, got {sigma}")
     _need_float(input, "cauchy_")
-    return _fill(input, stream_of(generator).generator.standard_cauchy(input._data.shape) * sigma + median)  # type: ignore[no-any-return]
+    drawn = stream_of(generator).generator.standard_cauchy(input._data.shape)
+    return _fill(input, drawn * sigma + median)  # type: ignore[no-any-return]
 
 
 def log_normal_(
@@ -86,7 +87,8 @@ def log_normal_(
     if not std > 0:
         raise ValueError(f"log_normal_: expected std > 0, got {std}")
     _need_float(input, "log_normal_")
-    return _fill(input, stream_of(generator).generator.lognormal(mean, std, input._data.shape))  # type: ignore[no-any-return]
+    drawn = stream_of(generator).generator.lognormal(mean, std, input._data.shape)
+    return _fill(input, drawn)  # type: ignore[no-any-return]
 
 
 def geometric_(input: "Tensor", p: float, *, generator: Generator | None = None) -> "Tensor":
@@ -102,7 +104,7 @@ def bernoulli_(input: "Tensor", p: Any = 0.5, *, generator: Generator | None = N
 
 
 def random_(input: "Tensor", from_: int = 0, to: Any = None, *, generator: Generator | None = None) -> "Tensor":
-    """Fills a tensor with integers from `from` to ``to - 1``; by default up to the largest that its dtype counts exactly.
+    """Fills a tensor with integers from `from` to ``to - 1``; by default up to the last that its dtype counts exactly.
 
     ``random_(n)`` draws from 0 to ``n - 1``.
     """

@@ -5,22 +5,26 @@ Each family has a file ``samples_<family>.py`` with one dict::
     from tests.ops.samples import FLOATS, INTEGERS, Array, Samples, call
 
     SAMPLES = {
-        "add": Samples(np.add, [call(Array(2, 3), Array(3)), call(Array(2, 3), 2.0), call(Array(), Array(0, 4))], dtypes=FLOATS + INTEGERS),
+        "add": Samples(
+            np.add,
+            [call(Array(2, 3), Array(3)), call(Array(2, 3), 2.0), call(Array(), Array(0, 4))],
+            dtypes=FLOATS + INTEGERS,
+        ),
         "clamp": Samples(lambda x, min=None, max=None: np.clip(x, min, max), [call(Array(3), min=-0.5)]),
         "gather": Samples(reference, [call(Array(3, 4), 1, Array(3, 2, dtype="int64", low=0, high=3))]),
         "log": Samples(np.log, [call(Array(2, 3, low=0.1, high=3))]),
     }
 
-The reference is called with the same arguments, with NumPy arrays in the place of tensors; floating-point ones in float64. It is
-NumPy, SciPy or a few lines of the definition; never another op of ours. The tests then run each call
+The reference is called with the same arguments, with NumPy arrays in the place of tensors; floating-point ones in
+float64. It is NumPy, SciPy or a few lines of the definition; never another op of ours. The tests then run each call
 
 * in every dtype of `dtypes`, as given and again with every array non-contiguous: result, dtype, inputs unmodified;
 * as `Tensor.<name>` and `Tensor.<name>_`, where the spec says that they exist;
-* in float64 through gradcheck and gradgradcheck, where the spec says differentiable and twice, and in float32 through backward,
-  raw (`backward_fast`) and with create_graph, which must agree.
+* in float64 through gradcheck and gradgradcheck, where the spec says differentiable and twice, and in float32 through
+  backward, raw (`backward_fast`) and with create_graph, which must agree.
 
-Give each op a usual shape, broadcasting where it has any, an empty and a 0-d input where torch takes them, and every option.
-Keep gradient samples small (tens of elements): a check costs a forward for each element.
+Give each op a usual shape, broadcasting where it has any, an empty and a 0-d input where torch takes them, and every
+option. Keep gradient samples small (tens of elements): a check costs a forward for each element.
 """
 
 import importlib
@@ -113,7 +117,7 @@ def call(*args: Any, **kwargs: Any) -> Call:
 def only(
     sample: Call, *, dtypes: Sequence[str] | None = None, grad: bool = True, twice: bool = True, strided: bool = True
 ) -> Call:
-    """The same call, tested in part: in these dtypes alone, without gradients (where there is none, or a jump), and so on."""
+    """The same call, tested in part: in these dtypes alone, without gradients (where there is a jump), and so on."""
     return replace(sample, dtypes=None if dtypes is None else tuple(dtypes), grad=grad, twice=twice, strided=strided)
 
 
@@ -125,7 +129,8 @@ class Samples:
         reference: the same function on NumPy arrays; None where `check` judges the result.
         calls: what to call it with.
         dtypes: the dtypes to run each call in.
-        check: ``check(result, *args, **kwargs)`` on host arrays asserts what holds of the result, for random or many-valued ones.
+        check: ``check(result, *args, **kwargs)`` on host arrays asserts what holds of the result, if it is random or one
+            of several right ones.
         random: the function draws random numbers; the seed is set before each call.
         tolerance: relative and absolute, instead of the dtype's.
         same_dtype: whether floating-point results have the dtype of the test, when all floating-point inputs have it.
@@ -177,7 +182,7 @@ def unary(*extra: Call, low: float = -2.0, high: float = 2.0) -> list[Call]:
 def binary(
     *extra: Call, low: float = -2.0, high: float = 2.0, second_low: float | None = None, number: float = 1.5
 ) -> list[Call]:
-    """The usual calls of an elementwise function of two operands: equal shapes, broadcasting, 0-d, empty, a number on the right."""
+    """The usual calls of an elementwise function of two operands: broadcasting, 0-d, empty, a number on the right."""
     start = low if second_low is None else second_low
 
     def pair(a: tuple[int, ...], b: tuple[int, ...]) -> Call:

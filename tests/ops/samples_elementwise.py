@@ -12,7 +12,7 @@ _WHOLE = Array(values=[-2.5, -1.5, -0.6, -0.5, 0.5, 0.6, 1.5, 2.5, 3.0])
 
 
 def _smooth(reference: Any, low: float = -2.0, high: float = 2.0, tolerance: dict[str, float] | None = None) -> Samples:
-    """A function with a gradient everywhere in [low, high]; at nan and inf only its values are compared; integers become floats."""
+    """A function with a gradient everywhere in [low, high]; at nan and inf, and of integers, values are compared."""
     integers = only(call(Array(2, 3, low=max(low, 1), high=4)), dtypes=("int64",), grad=False)
     if high < 4:
         integers = only(call(Array(values=[0 if low <= 0 else 1, 1])), dtypes=("int64",), grad=False)

@@ -1,4 +1,4 @@
-"""Every registered operation at every sample: values against the reference, gradients, methods, and what must not change."""
+"""Every registered operation at every sample: values, gradients, methods, and what must not change."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -188,7 +188,7 @@ def check_gradients(case: Case, twice: bool) -> None:
 
 
 def check_fast_gradients(case: Case) -> None:
-    """Backward on raw arrays (`backward_fast`) gives what the formula gives with create_graph, in the dtype of the inputs."""
+    """Backward on raw arrays (`backward_fast`) gives what the formula gives with create_graph, in the same dtypes."""
     plain, recorded = (_gradients(case, create_graph) for create_graph in (False, True))
     for a, b in zip(plain, recorded, strict=True):
         assert (a is None) == (b is None), "backward and backward_fast disagree on which gradients there are"
@@ -357,6 +357,23 @@ def test_a_wrong_method_is_noticed() -> None:
     case = _planted(lambda x: x.exp(), np.exp, call(Array(2, 3)), name="log", method=True)
     with pytest.raises(AssertionError, match="method and function differ"):
         check_method(case)
+
+
+def test_a_wrong_in_place_method_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = _planted(lambda input: input.exp(), np.exp, call(Array(2, 3)), name="exp", method=True, inplace=True)
+    check_method(case)
+    monkeypatch.setattr(Tensor, "exp_", lambda self: self.mul_(2))
+    with pytest.raises(AssertionError, match="method and function differ"):
+        check_method(case)
+    monkeypatch.setattr(Tensor, "exp_", lambda self: self.exp())
+    with pytest.raises(AssertionError, match="must return its tensor"):
+        check_method(case)
+
+
+def test_missing_samples_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(SAMPLES, "exp")
+    with pytest.raises(AssertionError):
+        test_every_operation_has_samples()
 
 
 def test_a_missing_method_is_noticed() -> None:
