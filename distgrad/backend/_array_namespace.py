@@ -94,9 +94,9 @@ class ArrayNamespace:
         # An integer array may name a place twice, so values are added; on flat places that is several times faster.
         places = _flat_places(self._xp, parts, shape)
         if places is None or not places.size:
-            self._xp.add.at(result, index, values)
+            self._add_at(result, index, values)
         else:
-            self._xp.add.at(result.reshape(-1), places, values.reshape(-1))
+            self._add_at(result.reshape(-1), places, values.reshape(-1))
         return result
 
     def put_along_axis(self, values: Array, indices: Array, shape: Shape, /, *, axis: int) -> Array:
@@ -107,8 +107,11 @@ class ArrayNamespace:
             steps = indices if i == axis else self._xp.arange(indices.shape[i]).reshape(-1, *tail)
             places = places + steps * stride
             stride *= shape[i]
-        self._xp.add.at(result.reshape(-1), self._xp.asarray(places).reshape(-1), values.reshape(-1))
+        self._add_at(result.reshape(-1), self._xp.asarray(places).reshape(-1), values.reshape(-1))
         return result
+
+    def _add_at(self, target: Array, index: Any, values: Array) -> None:
+        self._xp.add.at(target, index, values)
 
     def call(self, op: Any, inputs: tuple[Any, ...], params: tuple[Any, ...] = (), /) -> Any:
         return op.on_arrays(inputs, params)

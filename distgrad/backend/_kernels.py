@@ -17,6 +17,21 @@ class SpecialKernels(Protocol):
         ...
 
 
+class UfuncKernels(Protocol):
+    """Methods of NumPy's ufuncs that not every array module has; the ufunc is given by its name."""
+
+    def at(self, name: str, target: Array, index: Any, values: Any) -> None:
+        """``target[index] = ufunc(target[index], values)``, one value after the other where places repeat.
+
+        For ``"add"``, ``"multiply"``, ``"maximum"`` and ``"minimum"``.
+        """
+        ...
+
+    def accumulate(self, name: str, x: Array, axis: int) -> Array:
+        """The running result along `axis`, for ``"maximum"``, ``"minimum"`` and ``"logaddexp"``."""
+        ...
+
+
 class OptimKernels(Protocol):
     """One update of an optimizer over flat real arrays of one length and dtype, in place. `maximize` negates the gradient.
 
@@ -195,7 +210,7 @@ class NormKernels(Protocol):
         self, g: Array, x: Array, mean: Array, invstd: Array, weight: Array | None, mean_g: Array | None,
         mean_gx: Array | None,
     ) -> Array:
-        """``weight * invstd * (g - mean_g - (x - mean) * invstd * mean_gx)``; without the means, ``weight * invstd * g``."""
+        """``weight * invstd * (g - mean_g - (x - mean) * invstd * mean_gx)``; without means ``weight * invstd * g``."""
         ...
 
     def layer_forward(
@@ -214,7 +229,7 @@ class NormKernels(Protocol):
     def group_forward(
         self, x: Array, groups: int, weight: Array | None, bias: Array | None, eps: float
     ) -> tuple[Array, Array, Array]:
-        """Each group of channels of each sample normalised, times weight plus bias per channel; mean and 1/std (N, G)."""
+        """Each group of channels of each sample normalised, then the affine map per channel; mean and 1/std (N, G)."""
         ...
 
     def group_backward(
@@ -232,7 +247,7 @@ class LossKernels(Protocol):
         ...
 
     def exp_rows(self, x: Array, classes: Array) -> tuple[Any, Array, Array, Array, Array]:
-        """A shift (0, or each row's maximum), exp(x - shift), its sums (M, 1), log-sum-exp (M,), x at `classes` (M,)."""
+        """A shift (0, or each row's maximum), exp(x - shift), its sums (M, 1), log-sum-exp (M,), x at `classes`."""
         ...
 
     def scaled_minus_onehot(self, exps: Array, classes: Array, scale: Any, at_class: Any) -> Array:
@@ -292,8 +307,8 @@ class RnnKernels(Protocol):
         ...
 
     def lstm_backward(
-        self, g: Array | None, gh: Array | None, gc: Array | None, saved: Any, c0: Array, x: Array, wx: Array, wh: Array,
-        sizes: Shape, reverse: bool,
+        self, g: Array | None, gh: Array | None, gc: Array | None, saved: Any, c0: Array, x: Array, wx: Array,
+        wh: Array, sizes: Shape, reverse: bool,
     ) -> tuple[Array, ...]:
         """The gradients of x, h, c, wx, wh and of each bias."""
         ...
@@ -319,8 +334,8 @@ class RnnKernels(Protocol):
         ...
 
     def simple_backward(
-        self, g: Array | None, gh: Array | None, out: Array, before: Array, x: Array, wx: Array, wh: Array, sizes: Shape,
-        reverse: bool, by_relu: bool, batch: int,
+        self, g: Array | None, gh: Array | None, out: Array, before: Array, x: Array, wx: Array, wh: Array,
+        sizes: Shape, reverse: bool, by_relu: bool, batch: int,
     ) -> tuple[Array, ...]:
         """The gradients of x, h, wx, wh and of each bias."""
         ...
@@ -349,3 +364,5 @@ class Kernels(Protocol):
     def softmax(self) -> SoftmaxKernels: ...
     @property
     def optim(self) -> OptimKernels: ...
+    @property
+    def ufuncs(self) -> UfuncKernels: ...

@@ -98,10 +98,11 @@ class CumulativeMax(Op):
     @staticmethod
     def forward(ctx: Node, x: Array, axis: int) -> Any:
         xp = ctx.xp
-        values = (xp.maximum if ctx.op.largest else xp.minimum).accumulate(x, axis=axis)
+        accumulate = ctx.kernels.ufuncs.accumulate
+        values = accumulate("maximum" if ctx.op.largest else "minimum", x, axis)
         steps = xp.arange(x.shape[axis]).reshape((-1,) + (1,) * (x.ndim - axis - 1))
         new = (values == x) | ((values != values) & (x != x))
-        places = xp.maximum.accumulate(xp.where(new, steps, 0), axis=axis)
+        places = accumulate("maximum", xp.where(new, steps, 0), axis)
         ctx.aux = places
         return values, places
 

@@ -40,7 +40,7 @@ class IndexAdd(_Along):
 
     @staticmethod
     def write(ctx: Node, data: Array, value: Any, place: Any, alpha: Any) -> None:
-        ctx.xp.add.at(data, place, value if alpha == 1 else value * alpha)
+        ctx.kernels.ufuncs.at("add", data, place, value if alpha == 1 else value * alpha)
 
     @staticmethod
     def backward(xp: Any, ctx: Node, g: Any) -> Any:

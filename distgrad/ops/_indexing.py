@@ -84,7 +84,7 @@ class IndexPut(WriteOp):
 
     @staticmethod
     def write(ctx: Node, data: Array, value: Any, index: Any) -> None:
-        ctx.xp.add.at(data, index, value)
+        ctx.kernels.ufuncs.at("add", data, index, value)
 
     @staticmethod
     def backward(xp: Any, ctx: Node, g: Any) -> Any:

@@ -74,7 +74,7 @@ class ScatterAdd(WriteOp):
     def write(ctx: Node, data: Array, value: Any, index: Array, axis: int) -> None:
         value = cut(value, index)
         if data.shape == index.shape and data.ndim == 1:
-            ctx.xp.add.at(data, index, value)
+            ctx.kernels.ufuncs.at("add", data, index, value)
         else:
             data += ctx.backend.namespace.put_along_axis(
                 ctx.xp.broadcast_to(ctx.xp.asarray(value, data.dtype), index.shape), index, data.shape, axis=axis
@@ -209,7 +209,7 @@ class ScatterMultiply(WriteOp):
 
     @staticmethod
     def write(ctx: Node, data: Array, value: Any, index: Array, axis: int) -> None:
-        ctx.xp.multiply.at(data, along(ctx.xp, index, axis), cut(value, index))
+        ctx.kernels.ufuncs.at("multiply", data, along(ctx.xp, index, axis), cut(value, index))
 
     @staticmethod
     def backward(xp: Any, ctx: Node, g: Any) -> Any:

@@ -32,7 +32,8 @@ class ScatterReduce(Op):
         values = cut(src, index)
         if not include_self:
             result[places] = _neutral(xp, reduction, x.dtype)
-        getattr(xp, _REDUCTIONS["sum" if reduction == "mean" else reduction]).at(result, places, values)
+        name = _REDUCTIONS["sum" if reduction == "mean" else reduction]
+        ctx.kernels.ufuncs.at(name, result, places, values)
         if reduction == "mean":
             count = _counts(xp, x, index, axis, include_self)
             result = result // count.astype(x.dtype) if x.dtype.kind in "biu" else result / count.astype(x.dtype)

@@ -148,7 +148,7 @@ class Mode(Chosen):
         steps = xp.arange(n)
         starts = xp.ones(values.shape, dtype=bool)
         starts[..., 1:] = values[..., 1:] != values[..., :-1]
-        begin = xp.maximum.accumulate(xp.where(starts, steps, 0), axis=-1)
+        begin = ctx.kernels.ufuncs.accumulate("maximum", xp.where(starts, steps, 0), -1)
         last = xp.argmax(steps - begin, axis=-1)  # the end of the longest run
         places = xp.take_along_axis(ordered, xp.expand_dims(last, axis), axis)
         return _picked(ctx, x, places, axis, keepdim)

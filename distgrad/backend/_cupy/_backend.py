@@ -7,10 +7,10 @@ import numpy as np
 
 from ..._typing import Array
 from ...errors import DeviceError
-from .._array_namespace import ArrayNamespace
 from .._backend import Backend
 from .._device import device
 from ._kernels import CupyKernels
+from ._namespace import CupyNamespace
 
 
 class CudaBackend(Backend):
@@ -18,18 +18,19 @@ class CudaBackend(Backend):
 
     Args:
         cupy: the module.
+        special: the module of special functions, cupyx.scipy.special.
         own: the number of this rank's GPU, which a bare ``"cuda"`` means.
     """
 
     type = "cuda"
 
-    def __init__(self, cupy: Any, own: int) -> None:
+    def __init__(self, cupy: Any, special: Any, own: int) -> None:
         self.xp = cupy
         self.own = own
         self.array_type = cupy.ndarray
-        kernels = CupyKernels(cupy)
+        kernels = CupyKernels(cupy, special)
         self.kernels = kernels
-        self.namespace = ArrayNamespace(cupy, kernels.special)
+        self.namespace = CupyNamespace(cupy, kernels.special, kernels.ufuncs)
 
     def asarray(self, value: Any) -> Array:
         """A CuPy array."""

@@ -34,8 +34,9 @@ def cuda_backend() -> CudaBackend | None:
         return None
     own = job.local_rank % cupy.cuda.runtime.getDeviceCount()
     cupy.cuda.Device(own).use()
-    # Not the legacy default stream: that one waits for all others, and cannot be captured.
-    cupy.cuda.Stream(non_blocking=True).use()
-    backend = CudaBackend(cupy, own)
+    # All work goes to the default stream, which every thread shares: a reduction in another thread waits by itself for
+    # the kernels that were launched before it.
+    importlib.import_module("cupyx").seterr(linalg="raise")  # a singular matrix is an error, as on the CPU
+    backend = CudaBackend(cupy, importlib.import_module("cupyx.scipy.special"), own)
     register_backend(backend)
     return backend

@@ -3,10 +3,7 @@
 from typing import Any
 
 from ..._typing import Array
-
-
-def _wide(x: Array) -> Array:
-    return x.astype("float32") if x.dtype.itemsize == 2 else x
+from ._elementwise import wide
 
 
 def _axes(x: Array) -> tuple[int, ...]:
@@ -26,9 +23,9 @@ class CupyNorm:
 
     def batch_statistics(self, x: Array) -> tuple[Array, Array]:
         """Each channel's mean and biased variance."""
-        wide = _wide(x)
-        mean = wide.mean(axis=_axes(x))
-        return mean, self._cp.square(wide - _column(mean, x)).mean(axis=_axes(x))
+        values = wide(x)
+        mean = values.mean(axis=_axes(x))
+        return mean, self._cp.square(values - _column(mean, x)).mean(axis=_axes(x))
 
     def batch_apply(self, x: Array, mean: Array, invstd: Array, weight: Array | None, bias: Array | None) -> Array:
         """``(x - mean) * invstd * weight + bias``."""
@@ -38,8 +35,8 @@ class CupyNorm:
 
     def batch_sums(self, g: Array, x: Array, mean: Array, invstd: Array) -> tuple[Array, Array]:
         """Per channel, the sums of g and of ``g * (x - mean) * invstd``."""
-        wide = _wide(g)
-        return wide.sum(axis=_axes(g)), (wide * (x - _column(mean, x))).sum(axis=_axes(g)) * invstd
+        values = wide(g)
+        return values.sum(axis=_axes(g)), (values * (x - _column(mean, x))).sum(axis=_axes(g)) * invstd
 
     def batch_grad_input(
         self,
@@ -63,9 +60,9 @@ class CupyNorm:
         self, x: Array, weight: Array | None, bias: Array | None, eps: float
     ) -> tuple[Array, Array, Array]:
         """Normalised rows times weight plus bias; the rows' mean and 1/std, (M, 1)."""
-        wide = _wide(x)
-        mean = wide.mean(axis=1, keepdims=True)
-        centred = wide - mean
+        values = wide(x)
+        mean = values.mean(axis=1, keepdims=True)
+        centred = values - mean
         invstd = 1 / self._cp.sqrt(self._cp.square(centred).mean(axis=1, keepdims=True) + eps)
         y = centred * invstd
         y = y if weight is None else y * weight
@@ -76,12 +73,41 @@ class CupyNorm:
         self, g: Array, x: Array, mean: Array, invstd: Array, weight: Array | None, needs: tuple[bool, bool, bool]
     ) -> tuple[Array | None, Array | None, Array | None]:
         """The gradients of rows, weight and bias, where needed."""
-        wide = _wide(g)
+        values = wide(g)
         normalised = (x - mean) * invstd
         gx = None
         if needs[0]:
-            inner = wide if weight is None else wide * weight
+            inner = values if weight is None else values * weight
             projection = (inner * normalised).mean(axis=1, keepdims=True)
             gx = ((inner - inner.mean(axis=1, keepdims=True) - normalised * projection) * invstd).astype(x.dtype)
-        gw = (wide * normalised).sum(axis=0) if needs[1] else None
-        return gx, gw, wide.sum(axis=0) if needs[2] else None
+        gw = (values * normalised).sum(axis=0) if needs[1] else None
+        return gx, gw, values.sum(axis=0) if needs[2] else None
+
+    def group_forward(
+        self, x: Array, groups: int, weight: Array | None, bias: Array | None, eps: float
+    ) -> tuple[Array, Array, Array]:
+        """Each group of channels of each sample normalised, times weight plus bias; mean and 1/std (N, G)."""
+        rows = wide(x).reshape(x.shape[0] * groups, -1)
+        mean = rows.mean(axis=1, keepdims=True)
+        centred = rows - mean
+        invstd = 1 / self._cp.sqrt(self._cp.square(centred).mean(axis=1, keepdims=True) + eps)
+        y = (centred * invstd).reshape(x.shape)
+        y = y if weight is None else y * _column(weight, x)
+        y = y if bias is None else y + _column(bias, x)
+        shape = (x.shape[0], groups)
+        return y.astype(x.dtype, copy=False), mean.reshape(shape), invstd.reshape(shape)
+
+    def group_backward(
+        self, g: Array, x: Array, mean: Array, invstd: Array, weight: Array | None, needs: tuple[bool, bool, bool]
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        """The gradients of x, weight and bias, where needed."""
+        values, shape, inverse = wide(g), (mean.size, -1), invstd.reshape(-1, 1)
+        normalised = (wide(x).reshape(shape) - mean.reshape(-1, 1)) * inverse
+        gx = None
+        if needs[0]:
+            inner = (values if weight is None else values * _column(weight, x)).reshape(shape)
+            projection = (inner * normalised).mean(axis=1, keepdims=True)
+            gx = (inner - inner.mean(axis=1, keepdims=True) - normalised * projection) * inverse
+            gx = gx.reshape(x.shape).astype(x.dtype, copy=False)
+        gw = (values * normalised.reshape(x.shape)).sum(axis=_axes(x)) if needs[1] else None
+        return gx, gw, values.sum(axis=_axes(x)) if needs[2] else None

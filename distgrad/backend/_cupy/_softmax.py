@@ -3,6 +3,7 @@
 from typing import Any
 
 from ..._typing import Array
+from ._elementwise import wide
 
 
 class CupySoftmax:
@@ -11,19 +12,16 @@ class CupySoftmax:
     def __init__(self, cupy: Any) -> None:
         self._cp = cupy
 
-    def _wide(self, *arrays: Array) -> list[Array]:
-        return [a.astype("float32") if a.dtype.itemsize == 2 else a for a in arrays]
-
     def softmax(self, x: Array, axis: int) -> Array:
         """``exp(x) / sum(exp(x))``; nan where all are -inf."""
-        (wide,) = self._wide(x)
-        powers = self._cp.exp(wide - self._largest(wide, axis))
+        v = wide(x)
+        powers = self._cp.exp(v - self._largest(v, axis))
         return (powers / powers.sum(axis=axis, keepdims=True)).astype(x.dtype, copy=False)
 
     def log_softmax(self, x: Array, axis: int) -> Array:
         """``x - log(sum(exp(x)))``."""
-        (wide,) = self._wide(x)
-        shifted = wide - self._largest(wide, axis)
+        v = wide(x)
+        shifted = v - self._largest(v, axis)
         total = self._cp.exp(shifted).sum(axis=axis, keepdims=True)
         return (shifted - self._cp.log(total)).astype(x.dtype, copy=False)
 
@@ -32,12 +30,12 @@ class CupySoftmax:
 
     def softmax_backward(self, g: Array, y: Array, axis: int) -> Array:
         """``y * (g - sum(g * y))``."""
-        wide_g, wide_y = self._wide(g, y)
+        wide_g, wide_y = wide(g), wide(y)
         inner = (wide_g * wide_y).sum(axis=axis, keepdims=True)
         return (wide_y * (wide_g - inner)).astype(y.dtype, copy=False)
 
     def log_softmax_backward(self, g: Array, y: Array, axis: int) -> Array:
         """``g - exp(y) * sum(g)``."""
-        wide_g, wide_y = self._wide(g, y)
+        wide_g, wide_y = wide(g), wide(y)
         total = wide_g.sum(axis=axis, keepdims=True)
         return (wide_g - self._cp.exp(wide_y) * total).astype(y.dtype, copy=False)

@@ -12,7 +12,7 @@ from .._array_pool import ArrayPool
 from .._array_rnn import ArrayRnn
 from .._backend import Backend
 from .._device import device
-from . import _activation, _attention, _conv, _loss, _norm, _softmax, _special
+from . import _activation, _attention, _conv, _loss, _norm, _softmax, _special, _ufuncs
 from ._blocks import in_blocks
 from ._scratch import BLOCK, scratch
 
@@ -27,6 +27,7 @@ class _NumpyKernels:
     rnn = ArrayRnn(np)
     softmax = _softmax
     special = _special
+    ufuncs = _ufuncs
     optim = ArrayOptim(np, in_blocks)
 
 
