@@ -153,12 +153,12 @@ class _LazyConv(_Lazy):
         self._wait(("weight", "bias") if bias else ("weight",), device, dtype)
 
     def _size_of(self, input: Tensor) -> int:
-        return int(input.shape[-1 - len(self.kernel_size)])  # type: ignore[attr-defined]
+        return int(input.shape[-1 - len(self.kernel_size)])
 
     def _shape_of(self, name: str, size: int) -> tuple[int, ...]:
         if name == "bias":
             return (self.out_channels,)
-        return (self.out_channels, size // self.groups, *self.kernel_size)  # type: ignore[attr-defined]
+        return (self.out_channels, size // self.groups, *self.kernel_size)
 
 
 class LazyConv1d(_LazyConv, Conv1d):
@@ -205,7 +205,7 @@ class _LazyConvTranspose(_LazyConv):
     def _shape_of(self, name: str, size: int) -> tuple[int, ...]:
         if name == "bias":
             return (self.out_channels,)
-        return (size, self.out_channels // self.groups, *self.kernel_size)  # type: ignore[attr-defined]
+        return (size, self.out_channels // self.groups, *self.kernel_size)
 
 
 class LazyConvTranspose1d(_LazyConvTranspose, ConvTranspose1d):
