@@ -44,15 +44,14 @@ class Lane:
     def __init__(self, segment: Segment, offset: int, capacity: int, size: int) -> None:
         self.capacity = capacity
         self._segment = segment
-        self._offset = offset
-        self._size = size
+        slots = [offset + slot * capacity for slot in range(2 * size)]
+        self._starts = (slots[::2], slots[1::2])
         self._turn = 0
 
     def advance(self, n: int, dtype: "np.dtype[np.generic]") -> list[Array]:
         """Turn to the other slots: one array of `n` elements for each rank."""
         self._turn ^= 1
-        starts = (self._offset + (2 * rank + self._turn) * self.capacity for rank in range(self._size))
-        return [self._segment.array(start, n, dtype) for start in starts]
+        return [np.frombuffer(self._segment, dtype, n, start) for start in self._starts[self._turn]]
 
 
 class ShmCommunicator(Communicator):
