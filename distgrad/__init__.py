@@ -407,6 +407,7 @@ else:
     )
 
 # Pages that torch names in a lower package, and aliases: importable by these names too.
+data, parallel = _data, _parallel  # where `import distgrad.data` looks for it
 distributed = comm
 utils = _ModuleType("distgrad.utils", "Pages that torch keeps under `torch.utils`.")
 utils.data = _data  # type: ignore[attr-defined]
