@@ -60,7 +60,6 @@ from ..ops import leaky_relu as leaky_relu
 from ..ops import leaky_relu_ as leaky_relu_
 from ..ops import linear as linear
 from ..ops import local_response_norm as local_response_norm
-from ..ops import log_softmax as log_softmax
 from ..ops import logsigmoid as logsigmoid
 from ..ops import lp_pool1d as lp_pool1d
 from ..ops import lp_pool2d as lp_pool2d
@@ -100,8 +99,6 @@ from ..ops import sigmoid as sigmoid
 from ..ops import silu as silu
 from ..ops import smooth_l1_loss as smooth_l1_loss
 from ..ops import soft_margin_loss as soft_margin_loss
-from ..ops import softmax as softmax
-from ..ops import softmin as softmin
 from ..ops import softplus as softplus
 from ..ops import softshrink as softshrink
 from ..ops import softsign as softsign
@@ -115,4 +112,7 @@ from ..ops import unfold as unfold
 from ..ops import upsample as upsample
 from ..ops import upsample_bilinear as upsample_bilinear
 from ..ops import upsample_nearest as upsample_nearest
+from ..ops._implicit_softmax import log_softmax as log_softmax
+from ..ops._implicit_softmax import softmax as softmax
+from ..ops._implicit_softmax import softmin as softmin
 from ._attention_forward import multi_head_attention_forward as multi_head_attention_forward

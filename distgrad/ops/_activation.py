@@ -201,7 +201,10 @@ def prelu(input: "Tensor", weight: "Tensor") -> "Tensor":
     x, w = tensor_of(input, "prelu"), tensor_of(weight, "prelu")
     channels = x._data.shape[1] if x._data.ndim > 1 else 1
     if w._data.ndim > 1 or w._data.size not in (1, channels):
-        raise ShapeError(f"prelu: expected a weight of 1 or {channels} elements for an input {list(x._data.shape)}, got {list(w._data.shape)}")
+        raise ShapeError(
+            f"prelu: expected a weight of 1 or {channels} elements for an input {list(x._data.shape)}, got "
+            f"{list(w._data.shape)}"
+        )
     if w._data.size == 1:
         return apply2(Prelu, x, w.reshape((1,) * x._data.ndim))
     return apply2(Prelu, x, w.reshape(-1, *(1,) * (x._data.ndim - 2)))
@@ -211,7 +214,7 @@ def prelu(input: "Tensor", weight: "Tensor") -> "Tensor":
 def rrelu(
     input: "Tensor", lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False
 ) -> "Tensor":
-    """Leaky ReLU whose slope is drawn between `lower` and `upper` in training, and their mean else (arXiv:1505.00853)."""
+    """Leaky ReLU whose slope is drawn from [lower, upper] in training, and their mean else (arXiv:1505.00853)."""
     x = tensor_of(input, "rrelu")
     result = apply1(Rrelu, x, lower, upper) if training else leaky_relu(x, (lower + upper) / 2)
     return maybe_inplace(input, result, inplace, "rrelu_")

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 class Attention(Op):
-    """Inputs: q (B, H, L, E), k (B, H, S, E), v (B, H, S, Ev), mask (B, H, L, S) or None; outputs y and the rows' log-sum-exp.
+    """Inputs: q (B, H, L, E), k (B, H, S, E), v (B, H, S, Ev), mask (B, H, L, S) or None; outputs y and the rows' log-
+    sum-exp.
 
     ``params = (causal, scale, dropout probability)``.
     """
@@ -30,7 +31,9 @@ class Attention(Op):
     quiet = True
 
     @staticmethod
-    def forward(ctx: Node, q: Array, k: Array, v: Array, mask: Array | None, causal: bool, scale: float, p: float) -> Any:
+    def forward(
+        ctx: Node, q: Array, k: Array, v: Array, mask: Array | None, causal: bool, scale: float, p: float
+    ) -> Any:
         keep = None
         if p:
             keep = ctx.aux = ctx.xp.asarray(stream_of(None).bernoulli(1 - p, (*q.shape[:3], k.shape[2])))
@@ -73,7 +76,9 @@ def _softmax(xp: Any, array_module: Any, scores: Any, mask: Any, causal: bool) -
         scores = xp.where(hidden, -math.inf, scores)
     raw = scores if isinstance(scores, array_module.ndarray) else scores._data
     top = raw.max(axis=-1, keepdims=True)
-    top = array_module.where(top == -math.inf, array_module.zeros_like(top), top)  # a constant: the softmax does not depend on it
+    top = array_module.where(
+        top == -math.inf, array_module.zeros_like(top), top
+    )  # a constant: the softmax does not depend on it
     exps = xp.exp(scores - top)
     total = xp.sum(exps, axis=-1, keepdims=True)
     return exps / xp.where(total == 0, xp.ones_like(total), total)
@@ -88,7 +93,8 @@ def _check(q: Any, k: Any, v: Any) -> None:
     a, b, c = q._data.shape, k._data.shape, v._data.shape
     if min(len(a), len(b), len(c)) < 2:
         raise ShapeError(
-            f"scaled_dot_product_attention: expected query, key and value of 2 dimensions or more, got {list(a)}, {list(b)}, {list(c)}"
+            f"scaled_dot_product_attention: expected query, key and value of 2 dimensions or more, got {list(a)}, "
+            f"{list(b)}, {list(c)}"
         )
     if a[-1] != b[-1] or b[-2] != c[-2]:
         raise ShapeError(
@@ -103,7 +109,9 @@ def _repeat_heads(t: Any, heads: int) -> Any:
     if own == heads:
         return t
     if heads % own:
-        raise ShapeError(f"scaled_dot_product_attention: expected the query's {heads} heads to be a multiple of the key's {own}")
+        raise ShapeError(
+            f"scaled_dot_product_attention: expected the query's {heads} heads to be a multiple of the key's {own}"
+        )
     return t.unsqueeze(-3).expand(*lead, own, heads // own, length, width).reshape(*lead, heads, length, width)
 
 
@@ -129,7 +137,8 @@ def scaled_dot_product_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> "Tensor":
-    """``softmax(query @ key.T * scale + mask) @ value`` (Vaswani et al. 2017, arXiv:1706.03762), in memory linear in L and S.
+    """``softmax(query @ key.T * scale + mask) @ value`` (Vaswani et al. 2017, arXiv:1706.03762), in memory linear in L
+    and S.
 
     Args:
         query: (..., L, E).
@@ -139,7 +148,8 @@ def scaled_dot_product_attention(
         dropout_p: the probability with which each weight is dropped.
         is_causal: row i sees the keys up to i; not together with `attn_mask`.
         scale: by default ``1 / sqrt(E)``.
-        enable_gqa: the query may have more heads than key and value (its third dimension from the end), which are then shared.
+        enable_gqa: the query may have more heads than key and value (its third dimension from the end), which are then
+            shared.
 
     Returns:
         (..., L, Ev).
@@ -151,7 +161,10 @@ def scaled_dot_product_attention(
     q, k, v = (tensor_of(t, "scaled_dot_product_attention") for t in (query, key, value))
     _check(q, k, v)
     if attn_mask is not None and is_causal:
-        raise ValueError("scaled_dot_product_attention: expected attn_mask=None with is_causal=True; put the causal mask into attn_mask")
+        raise ValueError(
+            "scaled_dot_product_attention: expected attn_mask=None with is_causal=True; put the causal mask into "
+            "attn_mask"
+        )
     if enable_gqa:
         k, v = _repeat_heads(k, q._data.shape[-3]), _repeat_heads(v, q._data.shape[-3])
     try:
@@ -159,7 +172,8 @@ def scaled_dot_product_attention(
     except ValueError:
         shapes = ", ".join(str(list(t._data.shape)) for t in (q, k, v))
         raise ShapeError(
-            f"scaled_dot_product_attention: the leading dimensions of {shapes} cannot be broadcast; use enable_gqa=True to share heads"
+            f"scaled_dot_product_attention: the leading dimensions of {shapes} cannot be broadcast; use "
+            "enable_gqa=True to share heads"
         ) from None
     length, keys, width = q._data.shape[-2], k._data.shape[-2], v._data.shape[-1]
     mask = None if attn_mask is None else _mask_of(attn_mask, q._data.dtype).expand(*lead, length, keys)
@@ -180,5 +194,7 @@ def _common_lead(*tensors: Any) -> tuple[int, ...]:
 def _mask_of(mask: Any, dtype: Any) -> Any:
     t = tensor_of(mask, "scaled_dot_product_attention")
     if t._data.dtype.kind != "b" and t._data.dtype != dtype:
-        raise DTypeError(f"scaled_dot_product_attention: expected attn_mask to be bool or {dtype} as the query, got {t._data.dtype}")
+        raise DTypeError(
+            f"scaled_dot_product_attention: expected attn_mask to be bool or {dtype} as the query, got {t._data.dtype}"
+        )
     return t if t._data.ndim else wrap(t._data.reshape(1, 1))

@@ -1,7 +1,8 @@
 """Convolutions: three bilinear operations, closed under differentiation.
 
-With K the windows-times-weights map, `Convolution` gives y from x and w, `ConvolutionInput` x's gradient from g and w (a transposed
-convolution), `ConvolutionWeight` w's gradient from g and x. The gradient of each is made of the other two.
+With K the windows-times-weights map, `Convolution` gives y from x and w, `ConvolutionInput` x's gradient from g and w
+(a transposed convolution), `ConvolutionWeight` w's gradient from g and x. The gradient of each is made of the other
+two.
 """
 
 import math
@@ -26,7 +27,9 @@ def _sum_to_bias(xp: Any, g: Any) -> Any:
 
 
 class Convolution(Op):
-    """Inputs: x (N, C, ...), w (O, C / groups, *kernel), bias (O,) or None; ``params = (stride, padding, dilation, groups)``."""
+    """Inputs: x (N, C, ...), w (O, C / groups, *kernel), bias (O,) or None; ``params = (stride, padding, dilation,
+    groups)``.
+    """
 
     saves = ((1,), (0,), ())
 
@@ -58,14 +61,24 @@ class Convolution(Op):
 
 
 class ConvolutionInput(Op):
-    """Inputs: g (N, O, ...), w (O, C / groups, *kernel), bias (C,) or None; ``params = (size, stride, padding, dilation, groups)``."""
+    """Inputs: g (N, O, ...), w (O, C / groups, *kernel), bias (C,) or None; ``params = (size, stride, padding,
+    dilation, groups)``.
+    """
 
     name = "ConvolutionTranspose"
     saves = ((1,), (0,), ())
 
     @staticmethod
     def forward(
-        ctx: Node, g: Array, w: Array, bias: Array | None, size: Shape, stride: Shape, padding: Padding, dilation: Shape, groups: int
+        ctx: Node,
+        g: Array,
+        w: Array,
+        bias: Array | None,
+        size: Shape,
+        stride: Shape,
+        padding: Padding,
+        dilation: Shape,
+        groups: int,
     ) -> Array:
         _need_one_dtype(g, w, bias)
         x = ctx.kernels.conv.grad_input(g, w, size, stride, padding, dilation, groups)
@@ -87,7 +100,9 @@ class ConvolutionWeight(Op):
     saves = ((1,), (0,))
 
     @staticmethod
-    def forward(ctx: Node, g: Array, x: Array, shape: Shape, stride: Shape, padding: Padding, dilation: Shape, groups: int) -> Array:
+    def forward(
+        ctx: Node, g: Array, x: Array, shape: Shape, stride: Shape, padding: Padding, dilation: Shape, groups: int
+    ) -> Array:
         return ctx.kernels.conv.grad_weight(g, x, shape, stride, padding, dilation, groups)
 
     @staticmethod
@@ -101,7 +116,8 @@ class ConvolutionWeight(Op):
 def _need_one_dtype(x: Array, w: Array, bias: Array | None) -> None:
     if x.dtype != w.dtype or (bias is not None and bias.dtype != w.dtype):
         raise DTypeError(
-            f"convolution: expected one dtype, got input {x.dtype}, weight {w.dtype}{'' if bias is None else f', bias {bias.dtype}'}; "
+            f"convolution: expected one dtype, got input {x.dtype}, weight "
+            f"{w.dtype}{'' if bias is None else f', bias {bias.dtype}'}; "
             "convert with .to(dtype)"
         )
 
@@ -128,7 +144,9 @@ def _padding_pairs(padding: Any, kernel: Shape, stride: Shape, dilation: Shape, 
         return ((0, 0),) * len(kernel)
     if padding == "same":
         if any(s != 1 for s in stride):
-            raise ValueError(f"{name}: padding='same' is not supported for strided convolutions, got stride {list(stride)}")
+            raise ValueError(
+                f"{name}: padding='same' is not supported for strided convolutions, got stride {list(stride)}"
+            )
         totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
         return tuple((t // 2, t - t // 2) for t in totals)
     if isinstance(padding, str):
@@ -139,26 +157,36 @@ def _padding_pairs(padding: Any, kernel: Shape, stride: Shape, dilation: Shape, 
     return tuple((p, p) for p in pads)
 
 
-def _geometry(name: str, rank: int, x: Any, w: Any, stride: Any, dilation: Any, groups: int, transposed: bool) -> tuple[Shape, Shape]:
+def _geometry(
+    name: str, rank: int, x: Any, w: Any, stride: Any, dilation: Any, groups: int, transposed: bool
+) -> tuple[Shape, Shape]:
     """Stride and dilation, after the checks that both kinds of convolution share."""
     if w._data.ndim != rank + 2:
         raise ShapeError(f"{name}: expected a weight of {rank + 2} dimensions, got shape {list(w._data.shape)}")
     if x._data.ndim not in (rank + 1, rank + 2):
-        raise ShapeError(f"{name}: expected an input of {rank + 2} dimensions, or {rank + 1} without a batch, got shape {list(x._data.shape)}")
+        raise ShapeError(
+            f"{name}: expected an input of {rank + 2} dimensions, or {rank + 1} without a batch, got shape "
+            f"{list(x._data.shape)}"
+        )
     steps, spread = per_dimension(stride, rank, name, "stride"), per_dimension(dilation, rank, name, "dilation")
     if groups < 1 or any(n < 1 for n in (*steps, *spread)):
-        raise ValueError(f"{name}: expected groups, stride and dilation of 1 or more, got {groups}, {list(steps)}, {list(spread)}")
+        raise ValueError(
+            f"{name}: expected groups, stride and dilation of 1 or more, got {groups}, {list(steps)}, {list(spread)}"
+        )
     channels = x._data.shape[-rank - 1]
     expected = w._data.shape[0] if transposed else w._data.shape[1] * groups
     if channels != expected or w._data.shape[0] % groups:
         raise ShapeError(
-            f"{name}: expected an input with {expected} channels and a number of output channels divisible by groups={groups} for a weight "
+            f"{name}: expected an input with {expected} channels and a number of output channels divisible by "
+            f"groups={groups} for a weight "
             f"of shape {list(w._data.shape)}, got an input of shape {list(x._data.shape)}"
         )
     return steps, spread
 
 
-def _conv(name: str, rank: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> "Tensor":
+def _conv(
+    name: str, rank: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int
+) -> "Tensor":
     x, w = tensor_of(input, name), tensor_of(weight, name)
     steps, spread = _geometry(name, rank, x, w, stride, dilation, groups, False)
     kernel = w._data.shape[2:]
@@ -166,7 +194,8 @@ def _conv(name: str, rank: int, input: Any, weight: Any, bias: Any, stride: Any,
     for n, k, (a, b), d in zip(x._data.shape[-rank:], kernel, pads, spread, strict=True):
         if n + a + b < d * (k - 1) + 1:
             raise ShapeError(
-                f"{name}: the kernel {list(kernel)} with dilation {list(spread)} does not fit the padded input: got an input of shape "
+                f"{name}: the kernel {list(kernel)} with dilation {list(spread)} does not fit the padded input: got "
+                "an input of shape "
                 f"{list(x._data.shape)} with padding {padding}; use a smaller kernel or more padding"
             )
     _check_bias(name, bias, w._data.shape[0])
@@ -177,7 +206,9 @@ def _conv(name: str, rank: int, input: Any, weight: Any, bias: Any, stride: Any,
 
 def _check_bias(name: str, bias: Any, outputs: int) -> None:
     if bias is not None and bias._data.shape != (outputs,):
-        raise ShapeError(f"{name}: expected a bias of shape [{outputs}], one for each output channel, got {list(bias._data.shape)}")
+        raise ShapeError(
+            f"{name}: expected a bias of shape [{outputs}], one for each output channel, got {list(bias._data.shape)}"
+        )
 
 
 @op(method=False)
@@ -244,12 +275,23 @@ def conv3d(
     dilation: IntOrInts = 1,
     groups: int = 1,
 ) -> "Tensor":
-    """A convolution along three dimensions: input (N, C, D, H, W), weight (O, C / groups, KD, KH, KW); else as `conv2d`."""
+    """A convolution along three dimensions: input (N, C, D, H, W), weight (O, C / groups, KD, KH, KW); else as
+    `conv2d`.
+    """
     return _conv("conv3d", 3, input, weight, bias, stride, padding, dilation, groups)
 
 
 def _conv_transpose(
-    name: str, rank: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any, output_padding: Any, groups: int, dilation: Any
+    name: str,
+    rank: int,
+    input: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: int,
+    dilation: Any,
 ) -> "Tensor":
     x, w = tensor_of(input, name), tensor_of(weight, name)
     steps, spread = _geometry(name, rank, x, w, stride, dilation, groups, True)
@@ -257,7 +299,10 @@ def _conv_transpose(
     pads = per_dimension(padding, rank, name, "padding")
     extra = per_dimension(output_padding, rank, name, "output_padding")
     if any(e >= max(s, d) for e, s, d in zip(extra, steps, spread, strict=True)):
-        raise ValueError(f"{name}: expected output_padding smaller than stride or dilation, got {list(extra)}, {list(steps)}, {list(spread)}")
+        raise ValueError(
+            f"{name}: expected output_padding smaller than stride or dilation, got {list(extra)}, {list(steps)}, "
+            f"{list(spread)}"
+        )
     sizes = zip(x._data.shape[-rank:], kernel, steps, pads, spread, extra, strict=True)
     size = tuple((n - 1) * s - 2 * p + d * (k - 1) + e + 1 for n, k, s, p, d, e in sizes)
     if math.prod(size) <= 0:
@@ -282,8 +327,12 @@ def conv_transpose1d(
     groups: int = 1,
     dilation: IntOrInts = 1,
 ) -> "Tensor":
-    """The transposed convolution along one dimension: input (N, C, L), weight (C, O / groups, K); else as `conv_transpose2d`."""
-    return _conv_transpose("conv_transpose1d", 1, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    """The transposed convolution along one dimension: input (N, C, L), weight (C, O / groups, K); else as
+    `conv_transpose2d`.
+    """
+    return _conv_transpose(
+        "conv_transpose1d", 1, input, weight, bias, stride, padding, output_padding, groups, dilation
+    )
 
 
 @op(method=False)
@@ -310,7 +359,9 @@ def conv_transpose2d(
     Raises:
         ShapeError: the channels or sizes do not fit.
     """
-    return _conv_transpose("conv_transpose2d", 2, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _conv_transpose(
+        "conv_transpose2d", 2, input, weight, bias, stride, padding, output_padding, groups, dilation
+    )
 
 
 @op(method=False)
@@ -325,4 +376,6 @@ def conv_transpose3d(
     dilation: IntOrInts = 1,
 ) -> "Tensor":
     """The transposed convolution along three dimensions; else as `conv_transpose2d`."""
-    return _conv_transpose("conv_transpose3d", 3, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _conv_transpose(
+        "conv_transpose3d", 3, input, weight, bias, stride, padding, output_padding, groups, dilation
+    )

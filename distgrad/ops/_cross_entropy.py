@@ -65,7 +65,9 @@ class CrossEntropy(Op):
     quiet = True
 
     @staticmethod
-    def forward(ctx: Node, x: Array, target: Array, weight: Array | None, reduction: str, ignore: int, smooth: float) -> Array:
+    def forward(
+        ctx: Node, x: Array, target: Array, weight: Array | None, reduction: str, ignore: int, smooth: float
+    ) -> Array:
         xp, kernels = ctx.xp, ctx.kernels.loss
         rows = rows_of(x, ctx.backend.namespace)
         if x.dtype.itemsize == 2:
@@ -137,7 +139,9 @@ def _spread(xp: Any, rows: Array, lse: Array, weight: Array | None, keep: Array 
 
 
 def _constants(ctx: Node, n: int, c: int, smooth: float, dtype: Any) -> tuple[Any, Any, Any]:
-    """For the differentiable gradient: the weighted one-hot rows, each row's factor of the softmax, the smoothing's share."""
+    """For the differentiable gradient: the weighted one-hot rows, each row's factor of the softmax, the smoothing's
+    share.
+    """
     classes, keep, w, weight, *_ = ctx.aux
     xp = ctx.xp
     onehot = xp.zeros((n, c), dtype=dtype)
@@ -155,12 +159,14 @@ def _need_class_target(name: str, x: Array, target: Array) -> None:
     expected = (x.shape[0], *x.shape[2:]) if x.ndim > 1 else ()
     if target.shape != expected:
         raise ShapeError(
-            f"{name}: expected a target of shape {list(expected)} (one class per sample) for an input of shape {list(x.shape)}, "
+            f"{name}: expected a target of shape {list(expected)} (one class per sample) for an input of shape "
+            f"{list(x.shape)}, "
             f"got {list(target.shape)}"
         )
     if target.dtype.kind not in "iu":
         raise DTypeError(
-            f"{name}: expected a target of an integer dtype (class indices), got {target.dtype}; convert it with .long(), or pass class "
+            f"{name}: expected a target of an integer dtype (class indices), got {target.dtype}; convert it with "
+            ".long(), or pass class "
             "probabilities in the input's shape"
         )
 
@@ -173,7 +179,9 @@ def _class_inputs(name: str, input: Any, target: Any, weight: Any) -> Any:
     _need_class_target(name, x._data, t._data)
     classes = x._data.shape[1 if x._data.ndim > 1 else 0]
     if weight is not None and weight._data.shape != (classes,):
-        raise ShapeError(f"{name}: expected a weight for each of the {classes} classes, got shape {list(weight._data.shape)}")
+        raise ShapeError(
+            f"{name}: expected a weight for each of the {classes} classes, got shape {list(weight._data.shape)}"
+        )
     if x._data.ndim == 1:
         return x.unsqueeze(0), t.unsqueeze(0), True
     return x, t, False
@@ -214,7 +222,7 @@ def cross_entropy(
     if isinstance(target, TensorBase) and target._data.shape == x._data.shape and target._data.dtype.kind not in "iub":
         return _soft_cross_entropy(x, target, weight, reduction, label_smoothing)
     x, t, single = _class_inputs("cross_entropy", x, target, weight)
-    result = apply(CrossEntropy, (x, t, weight), (reduction, ignore_index, label_smoothing))
+    result: Tensor = apply(CrossEntropy, (x, t, weight), (reduction, ignore_index, label_smoothing))
     return result.squeeze(0) if single and reduction == "none" else result
 
 
@@ -235,7 +243,9 @@ def _soft_cross_entropy(x: Any, target: Any, weight: Any, reduction: str, smooth
 
 
 class NllLoss(Op):
-    """Inputs: log-probabilities (N, C, ...), target (N, ...), weight (C,) or None; ``params = (reduction, ignore_index)``."""
+    """Inputs: log-probabilities (N, C, ...), target (N, ...), weight (C,) or None; ``params = (reduction,
+    ignore_index)``.
+    """
 
     quiet = True
 
@@ -292,5 +302,5 @@ def nll_loss(
     reduction = legacy_reduction(size_average, reduce, reduction)
     check_reduction(reduction, "nll_loss")
     x, t, single = _class_inputs("nll_loss", input, target, weight)
-    result = apply(NllLoss, (x, t, weight), (reduction, ignore_index))
+    result: Tensor = apply(NllLoss, (x, t, weight), (reduction, ignore_index))
     return result.squeeze(0) if single and reduction == "none" else result

@@ -30,7 +30,11 @@ def _labels(targets: Any, lengths: list[int], blank: int) -> list[list[int]]:
 
 def _shifted(a: Any, by: int) -> Any:
     """The columns moved to the right, with -inf where they came from."""
-    return cat((a.new_full((a._data.shape[0], by), -math.inf), a[:, :-by]), 1) if a._data.shape[1] > by else a * 0 - math.inf
+    return (
+        cat((a.new_full((a._data.shape[0], by), -math.inf), a[:, :-by]), 1)
+        if a._data.shape[1] > by
+        else a * 0 - math.inf
+    )
 
 
 @op(method=False)
@@ -73,7 +77,9 @@ def ctc_loss(
 
 
 def _slope_of_softmax(x: Any, steps: list[int]) -> Any:
-    """0 for each sample; its gradient makes that of the loss what torch's is, which takes `x` for the output of a log-softmax."""
+    """0 for each sample; its gradient makes that of the loss what torch's is, which takes `x` for the output of a log-
+    softmax.
+    """
     xp = backend_of(x._data).xp
     counts = wrap((xp.arange(x._data.shape[0])[:, None] < xp.asarray(steps)[None, :]).astype(x._data.dtype))
     total = (x.exp().sum(2) * counts).sum(0)

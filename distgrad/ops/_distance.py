@@ -44,9 +44,7 @@ def cosine_similarity(x1: "Tensor", x2: "Tensor", dim: int = 1, eps: float = 1e-
 
 
 @op(method=False)
-def pairwise_distance(
-    x1: "Tensor", x2: "Tensor", p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
-) -> "Tensor":
+def pairwise_distance(x1: "Tensor", x2: "Tensor", p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> "Tensor":
     """The p-norm of ``x1 - x2 + eps`` along the last dimension.
 
     Args:

@@ -32,7 +32,9 @@ class Dropout(Op):
 
 
 class AlphaDropout(Op):
-    """``params = (p, shape of the mask)``: what is dropped takes SELU's lower limit, and the result keeps mean 0 and variance 1."""
+    """``params = (p, shape of the mask)``: what is dropped takes SELU's lower limit, and the result keeps mean 0 and
+    variance 1.
+    """
 
     @staticmethod
     def forward(ctx: Node, x: Array, p: float, shape: Shape) -> Array:
@@ -53,7 +55,7 @@ def _dropped(name: str, kind: Any, input: Any, p: float, training: bool, inplace
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
     x = tensor_of(input, name)
     if not training or p == 0:
-        return x  # type: ignore[no-any-return]
+        return x
     shape = x._data.shape
     if features:
         if len(shape) < 2:
@@ -82,7 +84,9 @@ def dropout(input: "Tensor", p: float = 0.5, training: bool = True, inplace: boo
 def _without_batch(name: str, input: Any, p: float, training: bool, inplace: bool, ranks: tuple[int, int]) -> "Tensor":
     x = tensor_of(input, name)
     if x._data.ndim not in ranks:
-        raise ShapeError(f"{name}: expected an input of {ranks[0]} or {ranks[1]} dimensions, got shape {list(x._data.shape)}")
+        raise ShapeError(
+            f"{name}: expected an input of {ranks[0]} or {ranks[1]} dimensions, got shape {list(x._data.shape)}"
+        )
     if x._data.ndim == ranks[1]:
         return _dropped(name, Dropout, x, p, training, inplace, True)
     return _dropped(name, Dropout, x.unsqueeze(0), p, training, inplace, True).squeeze(0)

@@ -58,9 +58,14 @@ def _check(name: str, indices: Array, weight: Array) -> None:
     if weight.ndim != 2:
         raise ShapeError(f"{name}: expected a weight of shape (number of embeddings, size), got {list(weight.shape)}")
     if indices.dtype.kind not in "iu":
-        raise DTypeError(f"{name}: expected indices of an integer dtype, got {indices.dtype}; convert them with .long()")
+        raise DTypeError(
+            f"{name}: expected indices of an integer dtype, got {indices.dtype}; convert them with .long()"
+        )
     if indices.size and not bool((indices.min() >= 0) & (indices.max() < weight.shape[0])):
-        raise IndexError(f"{name}: index out of range: expected indices in [0, {weight.shape[0] - 1}], got {indices.min()} to {indices.max()}")
+        raise IndexError(
+            f"{name}: index out of range: expected indices in [0, {weight.shape[0] - 1}], got {indices.min()} to "
+            f"{indices.max()}"
+        )
 
 
 @op(method=False)
@@ -150,7 +155,9 @@ def embedding_bag(
     if mode not in ("sum", "mean", "max"):
         raise ValueError(f"embedding_bag: expected mode to be 'sum', 'mean' or 'max', got {mode!r}")
     if per_sample_weights is not None and mode != "sum":
-        raise NotImplementedError(f"embedding_bag: per_sample_weights is only supported for mode='sum', got mode={mode!r}")
+        raise NotImplementedError(
+            f"embedding_bag: per_sample_weights is only supported for mode='sum', got mode={mode!r}"
+        )
     indices, w = tensor_of(input, "embedding_bag"), tensor_of(weight, "embedding_bag")
     flat, bags, count = _bags(indices, offsets, include_last_offset)
     padding = _padding("embedding_bag", padding_idx, w._data.shape[0])

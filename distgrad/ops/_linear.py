@@ -60,11 +60,14 @@ def _misfit(x: Array, weight: Array, bias: Array | None) -> ShapeError:
     n, k = weight.shape
     if x.ndim == 0 or x.shape[-1] != k:
         return ShapeError(
-            f"linear: expected an input of shape (..., {k}) for a weight of shape {list(weight.shape)}, got {list(x.shape)}; "
+            f"linear: expected an input of shape (..., {k}) for a weight of shape {list(weight.shape)}, got "
+            f"{list(x.shape)}; "
             "the weight is (out_features, in_features)"
         )
     assert bias is not None
-    return ShapeError(f"linear: expected a bias of shape [{n}] for a weight of shape {list(weight.shape)}, got {list(bias.shape)}")
+    return ShapeError(
+        f"linear: expected a bias of shape [{n}] for a weight of shape {list(weight.shape)}, got {list(bias.shape)}"
+    )
 
 
 @op(method=False)
@@ -133,7 +136,8 @@ def bilinear(input1: "Tensor", input2: "Tensor", weight: "Tensor", bias: "Tensor
     lead = a._data.shape[:-1]
     if a._data.shape[-1] != i or b._data.shape[-1] != j or b._data.shape[:-1] != lead:
         raise ShapeError(
-            f"bilinear: expected inputs of shapes (..., {i}) and (..., {j}) with equal leading sizes for a weight of shape "
+            f"bilinear: expected inputs of shapes (..., {i}) and (..., {j}) with equal leading sizes for a weight of "
+            "shape "
             f"{[n, i, j]}, got {list(a._data.shape)} and {list(b._data.shape)}"
         )
     rows = math.prod(lead)

@@ -132,9 +132,12 @@ def pair_of(name: str, input: Any, target: Any) -> tuple[Any, Any]:
 def _warn_of_shapes(name: str, a: tuple[int, ...], b: tuple[int, ...]) -> None:
     pairs = zip(a[::-1], b[::-1], strict=False)
     if not all(m == n or 1 in (m, n) for m, n in pairs):
-        raise ShapeError(f"{name}: expected a target of the input's shape {list(a)}, got {list(b)}, and they cannot be broadcast")
+        raise ShapeError(
+            f"{name}: expected a target of the input's shape {list(a)}, got {list(b)}, and they cannot be broadcast"
+        )
     warnings.warn(
-        f"{name}: using a target size ({list(b)}) that is different to the input size ({list(a)}). This will likely lead to incorrect "
+        f"{name}: using a target size ({list(b)}) that is different to the input size ({list(a)}). This will likely "
+        "lead to incorrect "
         "results due to broadcasting; give both the same size",
         UserWarning,
         stacklevel=4,
@@ -179,7 +182,9 @@ def mse_loss(
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
         weight: a factor for each element.
     """
-    return _difference(MseLoss, "mse_loss", input, target, legacy_reduction(size_average, reduce, reduction), 0.0, weight)
+    return _difference(
+        MseLoss, "mse_loss", input, target, legacy_reduction(size_average, reduce, reduction), 0.0, weight
+    )
 
 
 @op(method=False)
@@ -204,7 +209,8 @@ def smooth_l1_loss(
     reduction: str = "mean",
     beta: float = 1.0,
 ) -> "Tensor":
-    """The squared difference over 2 beta where it is smaller than `beta`, the absolute difference minus beta / 2 elsewhere.
+    """The squared difference over 2 beta where it is smaller than `beta`, the absolute difference minus beta / 2
+    elsewhere.
 
     Raises:
         ValueError: `beta` is negative.
@@ -219,7 +225,8 @@ def smooth_l1_loss(
 def huber_loss(
     input: "Tensor", target: "Tensor", reduction: str = "mean", delta: float = 1.0, weight: "Tensor | None" = None
 ) -> "Tensor":
-    """Half the squared difference where it is smaller than `delta`, ``delta * (abs - delta / 2)`` elsewhere (Huber 1964).
+    """Half the squared difference where it is smaller than `delta`, ``delta * (abs - delta / 2)`` elsewhere (Huber
+    1964).
 
     Raises:
         ValueError: `delta` is not positive.
@@ -230,7 +237,9 @@ def huber_loss(
 
 
 class BinaryCrossEntropy(Op):
-    """Inputs: probabilities x and targets t of one shape; ``params = (reduction,)``. Logarithms are not below -100, as torch's."""
+    """Inputs: probabilities x and targets t of one shape; ``params = (reduction,)``. Logarithms are not below -100, as
+    torch's.
+    """
 
     saves = ((0, 1), (0,))
     quiet = True
@@ -288,7 +297,8 @@ def _binary_pair(name: str, input: Any, target: Any) -> tuple[Any, Any]:
     x, t = tensor_of(input, name), tensor_of(target, name)
     if x._data.shape != t._data.shape:
         raise ShapeError(
-            f"{name}: expected a target of the input's shape {list(x._data.shape)}, got {list(t._data.shape)}; unsqueeze or squeeze one of them"
+            f"{name}: expected a target of the input's shape {list(x._data.shape)}, got {list(t._data.shape)}; "
+            "unsqueeze or squeeze one of them"
         )
     return x, cast(t, x._data.dtype)
 
@@ -318,7 +328,10 @@ def binary_cross_entropy(
     check_reduction(reduction, "binary_cross_entropy")
     x, t = _binary_pair("binary_cross_entropy", input, target)
     if x._data.size and not bool((x._data.min() >= 0) & (x._data.max() <= 1)):
-        raise ValueError("binary_cross_entropy: expected all inputs between 0 and 1; apply sigmoid, or use binary_cross_entropy_with_logits")
+        raise ValueError(
+            "binary_cross_entropy: expected all inputs between 0 and 1; apply sigmoid, or use "
+            "binary_cross_entropy_with_logits"
+        )
     if weight is None:
         return apply(BinaryCrossEntropy, (x, t), (reduction,))  # type: ignore[no-any-return]
     return reduce_losses(apply(BinaryCrossEntropy, (x, t), ("none",)) * weight, reduction)

@@ -33,7 +33,8 @@ def kl_div(
         input: log-probabilities.
         target: probabilities, or their logarithms with `log_target`.
         size_average, reduce: torch's deprecated names of `reduction`.
-        reduction: ``"mean"``, ``"sum"``, ``"none"``, or ``"batchmean"`` (the sum over the batch size: the divergence itself).
+        reduction: ``"mean"``, ``"sum"``, ``"none"``, or ``"batchmean"`` (the sum over the batch size: the divergence
+            itself).
         log_target: whether the target is in logarithms.
     """
     x, t = tensor_of(input, "kl_div"), tensor_of(target, "kl_div")
@@ -42,7 +43,7 @@ def kl_div(
         raise ValueError(f"kl_div: expected reduction to be 'mean', 'sum', 'none' or 'batchmean', got {reduction!r}")
     losses = t.exp() * (t - x) if log_target else _times_log(t) - t * x
     if reduction == "batchmean":
-        return losses.sum() / (x._data.shape[0] if x._data.ndim else 1)  # type: ignore[no-any-return]
+        return losses.sum() / (x._data.shape[0] if x._data.ndim else 1)
     return reduce_losses(losses, reduction)
 
 
@@ -104,7 +105,9 @@ def gaussian_nll_loss(
     if v._data.shape != x._data.shape and x._data.shape[:-1] == v._data.shape:
         v = v.unsqueeze(-1)
     if v._data.ndim != x._data.ndim or any(n not in (1, m) for n, m in zip(v._data.shape, x._data.shape, strict=True)):
-        raise ShapeError(f"gaussian_nll_loss: expected var of the input's shape {list(x._data.shape)}, got {list(v._data.shape)}")
+        raise ShapeError(
+            f"gaussian_nll_loss: expected var of the input's shape {list(x._data.shape)}, got {list(v._data.shape)}"
+        )
     if bool((v._data < 0).any()):
         raise ValueError("gaussian_nll_loss: expected variances >= 0, got a negative one")
     v = v + (v.detach().clamp(min=eps) - v.detach())  # clamped, but the gradient passes
@@ -160,7 +163,8 @@ def margin_ranking_loss(
     a, b, t = (tensor_of(v, "margin_ranking_loss") for v in (input1, input2, target))
     if not a._data.ndim == b._data.ndim == t._data.ndim:
         raise ShapeError(
-            f"margin_ranking_loss: expected tensors of one number of dimensions, got {list(a._data.shape)}, {list(b._data.shape)} and "
+            f"margin_ranking_loss: expected tensors of one number of dimensions, got {list(a._data.shape)}, "
+            f"{list(b._data.shape)} and "
             f"{list(t._data.shape)}"
         )
     reduction = legacy_reduction(size_average, reduce, reduction)
@@ -187,7 +191,8 @@ def cosine_embedding_loss(
     a, b, t = (tensor_of(v, "cosine_embedding_loss") for v in (input1, input2, target))
     if t._data.ndim not in (0, 1) or a._data.ndim != t._data.ndim + 1:
         raise ShapeError(
-            f"cosine_embedding_loss: expected a target (N,) with inputs (N, D), or () with (D,), got {list(t._data.shape)} with "
+            "cosine_embedding_loss: expected a target (N,) with inputs (N, D), or () with (D,), got "
+            f"{list(t._data.shape)} with "
             f"{list(a._data.shape)}"
         )
     reduction = legacy_reduction(size_average, reduce, reduction)
@@ -326,7 +331,10 @@ def multilabel_margin_loss(
     check_reduction(reduction, "multilabel_margin_loss")
     x, t = tensor_of(input, "multilabel_margin_loss"), tensor_of(target, "multilabel_margin_loss")
     if x._data.shape != t._data.shape:
-        raise ShapeError(f"multilabel_margin_loss: expected a target of the input's shape {list(x._data.shape)}, got {list(t._data.shape)}")
+        raise ShapeError(
+            f"multilabel_margin_loss: expected a target of the input's shape {list(x._data.shape)}, got "
+            f"{list(t._data.shape)}"
+        )
     shape = x._data.shape
     rows, classes = x.reshape(-1, shape[-1] if shape else 1), t.reshape(-1, shape[-1] if shape else 1)
     xp = backend_of(rows._data).xp
@@ -339,5 +347,3 @@ def multilabel_margin_loss(
     counted = wrap(listed[:, :, None] & ~is_target[:, None, :])
     losses = gaps.where(counted, 0.0).sum((1, 2)) / rows._data.shape[1]
     return reduce_losses(losses.squeeze(0) if len(shape) < 2 else losses, reduction)
-
-

@@ -23,9 +23,11 @@ def _per_channel(v: Any, rank: int) -> Any:
 
 
 class BatchNorm(Op):
-    """Inputs: x (N, C, ...), weight and bias (C,) or None; outputs: y, the mean and the biased variance of each channel.
+    """Inputs: x (N, C, ...), weight and bias (C,) or None; outputs: y, the mean and the biased variance of each
+    channel.
 
-    ``params = (mean, var, eps)``: the statistics to use; None to use the batch's own, through which gradients then flow.
+    ``params = (mean, var, eps)``: the statistics to use; None to use the batch's own, through which gradients then
+    flow.
     """
 
     name = "NativeBatchNorm"
@@ -90,7 +92,10 @@ class BatchNorm(Op):
 def _check_channels(name: str, channels: int, **tensors: Any) -> None:
     for key, t in tensors.items():
         if t is not None and t._data.shape != (channels,):
-            raise ShapeError(f"{name}: expected {key} of shape [{channels}], one for each channel of the input, got {list(t._data.shape)}")
+            raise ShapeError(
+                f"{name}: expected {key} of shape [{channels}], one for each channel of the input, got "
+                f"{list(t._data.shape)}"
+            )
 
 
 def _check_floating(name: str, x: Any) -> None:
@@ -113,8 +118,8 @@ def batch_norm(
 
     Args:
         input: (N, C) or (N, C, ...).
-        running_mean, running_var: (C,), used when not training; in training, moved towards the batch's statistics (the variance
-            unbiased) by `momentum`. None only in training.
+        running_mean, running_var: (C,), used when not training; in training, moved towards the batch's statistics (the
+            variance unbiased) by `momentum`. None only in training.
         weight, bias: (C,) or None.
         training: use the batch's own statistics.
         momentum: the share of the batch in the running statistics.
@@ -131,7 +136,9 @@ def batch_norm(
     if x._data.ndim < 2:
         raise ShapeError(f"batch_norm: expected an input of shape (N, C, ...), got {list(x._data.shape)}")
     channels = x._data.shape[1]
-    _check_channels("batch_norm", channels, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+    _check_channels(
+        "batch_norm", channels, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
+    )
     if not training:
         if running_mean is None or running_var is None:
             raise ValueError("batch_norm: expected running_mean and running_var when training=False, got None")
@@ -155,7 +162,7 @@ def _move_towards(running: Any, value: Array, momentum: float) -> None:
 
 
 class LayerNorm(Op):
-    """Inputs: x (..., *shape), weight and bias of that shape or None; ``params = (number of elements of shape, eps)``."""
+    """Inputs: x (..., *shape), weight and bias of that shape or None; ``params = (elements of shape, eps)``."""
 
     name = "NativeLayerNorm"
     saves = ((0, 1), (0,), ())
@@ -211,7 +218,9 @@ def _trailing(name: str, x: Any, normalized_shape: Any, **tensors: Any) -> tuple
     given = normalized_shape if isinstance(normalized_shape, Sequence) else (normalized_shape,)
     shape = tuple(int(n) for n in given)
     if not shape or x._data.shape[-len(shape) :] != shape:
-        raise ShapeError(f"{name}: expected an input of shape (..., {', '.join(map(str, shape))}), got {list(x._data.shape)}")
+        raise ShapeError(
+            f"{name}: expected an input of shape (..., {', '.join(map(str, shape))}), got {list(x._data.shape)}"
+        )
     for key, t in tensors.items():
         if t is not None and t._data.shape != shape:
             raise ShapeError(f"{name}: expected {key} of shape {list(shape)}, got {list(t._data.shape)}")
@@ -226,7 +235,8 @@ def layer_norm(
     bias: "Tensor | None" = None,
     eps: float = 1e-05,
 ) -> "Tensor":
-    """The last dimensions normalised to mean 0 and variance 1, then scaled and shifted (Ba et al. 2016, arXiv:1607.06450).
+    """The last dimensions normalised to mean 0 and variance 1, then scaled and shifted (Ba et al. 2016,
+    arXiv:1607.06450).
 
     Args:
         input: (..., *normalized_shape).
@@ -279,7 +289,9 @@ _EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "floa
 
 
 @op(method=False)
-def rms_norm(input: "Tensor", normalized_shape: Any, weight: "Tensor | None" = None, eps: float | None = None) -> "Tensor":
+def rms_norm(
+    input: "Tensor", normalized_shape: Any, weight: "Tensor | None" = None, eps: float | None = None
+) -> "Tensor":
     """The last dimensions divided by their root mean square, then scaled (Zhang and Sennrich 2019, arXiv:1910.07467).
 
     Args:
@@ -369,7 +381,8 @@ def group_norm(
     _check_floating("group_norm", x)
     if x._data.ndim < 2 or num_groups < 1 or x._data.shape[1] % num_groups:
         raise ShapeError(
-            f"group_norm: expected an input (N, C, ...) with a number of channels divisible by num_groups={num_groups}, got "
+            "group_norm: expected an input (N, C, ...) with a number of channels divisible by "
+            f"num_groups={num_groups}, got "
             f"{list(x._data.shape)}"
         )
     _check_channels("group_norm", x._data.shape[1], weight=weight, bias=bias)
@@ -391,7 +404,8 @@ def instance_norm(
 
     Args:
         input: (N, C, ...).
-        running_mean, running_var: (C,) or None; moved towards the mean of the samples' statistics, or used instead of them.
+        running_mean, running_var: (C,) or None; moved towards the mean of the samples' statistics, or used instead of
+            them.
         weight, bias: (C,) or None.
         use_input_stats: normalise by the samples' own statistics.
         momentum, eps: as `batch_norm`.
@@ -409,7 +423,9 @@ def instance_norm(
     count = math.prod(x._data.shape[2:])
     if count == 1:
         raise ValueError(f"Expected more than 1 spatial element when training, got input size {list(x._data.shape)}")
-    _check_channels("instance_norm", channels, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+    _check_channels(
+        "instance_norm", channels, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
+    )
     if running_mean is not None or running_var is not None:
         planes = x._data.reshape(n, channels, count)
         _move_towards(running_mean, planes.mean(axis=2).mean(axis=0), momentum)
@@ -418,7 +434,9 @@ def instance_norm(
 
 
 @op(method=False)
-def local_response_norm(input: "Tensor", size: int, alpha: float = 0.0001, beta: float = 0.75, k: float = 1.0) -> "Tensor":
+def local_response_norm(
+    input: "Tensor", size: int, alpha: float = 0.0001, beta: float = 0.75, k: float = 1.0
+) -> "Tensor":
     """``input / (k + alpha * mean of the squares of `size` neighbouring channels) ** beta`` (Krizhevsky et al. 2012).
 
     Args:
@@ -428,7 +446,10 @@ def local_response_norm(input: "Tensor", size: int, alpha: float = 0.0001, beta:
     """
     x = tensor_of(input, "local_response_norm")
     if x._data.ndim < 3:
-        raise ShapeError(f"local_response_norm: expected an input of shape (N, C, ...) with 3 dimensions or more, got {list(x._data.shape)}")
+        raise ShapeError(
+            "local_response_norm: expected an input of shape (N, C, ...) with 3 dimensions or more, got "
+            f"{list(x._data.shape)}"
+        )
     channels = x._data.shape[1]
     xp = backend_of(x._data).xp
     distance = xp.arange(channels)[:, None] - xp.arange(channels)  # input channel minus output channel

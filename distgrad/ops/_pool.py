@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 class MaxPool(Op):
-    """``params = (output size, kernel, stride, padding, dilation)``; outputs the maxima and the winners' flat indices or None."""
+    """``params = (output size, kernel, stride, padding, dilation)``; outputs the maxima and the winners' flat indices
+    or None.
+    """
 
     @staticmethod
     def forward(ctx: Node, x: Array, out: Shape, *window: Shape) -> Array:
@@ -31,7 +33,9 @@ class MaxPool(Op):
 
 
 class MaxPoolGradient(Op):
-    """Puts each output's gradient at its winner: ``params = (winners, shape of the input, kernel, stride, padding, dilation)``."""
+    """Puts each output's gradient at its winner: ``params = (winners, shape of the input, kernel, stride, padding,
+    dilation)``.
+    """
 
     @staticmethod
     def forward(ctx: Node, g: Array, winners: Array, shape: Shape, *window: Shape) -> Array:
@@ -74,13 +78,16 @@ class WindowSumGradient(Op):
         return xp.call(WindowSum, (h,), (ctx.shapes[0][2:], *ctx.params[1:]))
 
 
-def _output_size(name: str, x: Any, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape, ceil_mode: bool) -> Shape:
+def _output_size(
+    name: str, x: Any, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape, ceil_mode: bool
+) -> Shape:
     rank = len(kernel)
     sizes = []
     for n, k, s, p, d in zip(x._data.shape[-rank:], kernel, stride, padding, dilation, strict=True):
         if not 0 <= p <= k // 2 or s < 1 or k < 1:
             raise ValueError(
-                f"{name}: expected padding of at most half the kernel size, and a stride of 1 or more, got kernel {list(kernel)}, "
+                f"{name}: expected padding of at most half the kernel size, and a stride of 1 or more, got kernel "
+                f"{list(kernel)}, "
                 f"padding {list(padding)}, stride {list(stride)}"
             )
         free = n + 2 * p - d * (k - 1) - 1
@@ -88,7 +95,10 @@ def _output_size(name: str, x: Any, kernel: Shape, stride: Shape, padding: Shape
         if ceil_mode and (out - 1) * s >= n + p:  # the last window must begin inside the input or the padding before it
             out -= 1
         if out < 1:
-            raise ShapeError(f"{name}: the window {list(kernel)} does not fit an input of shape {list(x._data.shape)}; use a smaller window")
+            raise ShapeError(
+                f"{name}: the window {list(kernel)} does not fit an input of shape {list(x._data.shape)}; use a "
+                "smaller window"
+            )
         sizes.append(out)
     return tuple(sizes)
 
@@ -99,12 +109,23 @@ def _batched(name: str, input: Any, rank: int) -> tuple[Any, bool]:
     if x._data.ndim == rank + 1:
         return x.unsqueeze(0), True
     if x._data.ndim != rank + 2:
-        raise ShapeError(f"{name}: expected an input of {rank + 2} dimensions, or {rank + 1} without a batch, got {list(x._data.shape)}")
+        raise ShapeError(
+            f"{name}: expected an input of {rank + 2} dimensions, or {rank + 1} without a batch, got "
+            f"{list(x._data.shape)}"
+        )
     return x, False
 
 
 def _max_pool(
-    name: str, rank: int, input: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool, indices: bool
+    name: str,
+    rank: int,
+    input: Any,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+    indices: bool,
 ) -> Any:
     x, single = _batched(name, input, rank)
     kernel = per_dimension(kernel_size, rank, name, "kernel_size")
@@ -193,7 +214,15 @@ def _divisors(x: Any, out: Shape, kernel: Shape, stride: Shape, padding: Shape, 
 
 
 def _avg_pool(
-    name: str, rank: int, input: Any, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool, divisor: Any
+    name: str,
+    rank: int,
+    input: Any,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor: Any,
 ) -> "Tensor":
     x, single = _batched(name, input, rank)
     kernel = per_dimension(kernel_size, rank, name, "kernel_size")
@@ -250,7 +279,9 @@ def avg_pool2d(
     Raises:
         ShapeError: the window does not fit the input.
     """
-    return _avg_pool("avg_pool2d", 2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    return _avg_pool(
+        "avg_pool2d", 2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    )
 
 
 @op(method=False)
@@ -264,7 +295,9 @@ def avg_pool3d(
     divisor_override: int | None = None,
 ) -> "Tensor":
     """The mean of each window: input (N, C, D, H, W) or (C, D, H, W); else as `avg_pool2d`."""
-    return _avg_pool("avg_pool3d", 3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    return _avg_pool(
+        "avg_pool3d", 3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    )
 
 
 def _adaptive_size(name: str, x: Any, output_size: Any, rank: int) -> Shape:
@@ -326,7 +359,9 @@ def adaptive_avg_pool3d(input: "Tensor", output_size: Any) -> "Tensor":
 
 
 class AdaptiveMax(Op):
-    """Maxima of uneven windows: ``params = (flat positions,)``, (outputs, window) with the last position repeated where a window is short."""
+    """Maxima of uneven windows: ``params = (flat positions,)``, (outputs, window) with the last position repeated where
+    a window is short.
+    """
 
     @staticmethod
     def forward(ctx: Node, x: Array, places: Array) -> tuple[Array, Array]:
@@ -354,7 +389,9 @@ def _adaptive_max(name: str, rank: int, input: Any, output_size: Any, indices: b
     for n, m in zip(size, out, strict=True):
         bounds = _bounds(n, m)
         width = max((b - a for a, b in bounds), default=0)
-        line = xp.asarray([[min(a + i, b - 1) for i in range(width)] for a, b in bounds], dtype="int64").reshape(m, width)
+        line = xp.asarray([[min(a + i, b - 1) for i in range(width)] for a, b in bounds], dtype="int64").reshape(
+            m, width
+        )
         places = (places[:, None, :, None] * n + line[None, :, None, :]).reshape(len(places) * m, -1)
     result, found = apply(AdaptiveMax, (x,), (places,))
     shape = (*x._data.shape[:2], *out)[1 if single else 0 :]

@@ -29,7 +29,7 @@ def pixel_shuffle(input: "Tensor", upscale_factor: int) -> "Tensor":
     k = len(lead)
     axes = (*range(k), k, k + 3, k + 1, k + 4, k + 2)
     parts = x.reshape(*lead, c // (r * r), r, r, h, w).permute(*axes)
-    return parts.reshape(*lead, c // (r * r), h * r, w * r)  # type: ignore[no-any-return]
+    return parts.reshape(*lead, c // (r * r), h * r, w * r)
 
 
 @op(method=False)
@@ -43,7 +43,7 @@ def pixel_unshuffle(input: "Tensor", downscale_factor: int) -> "Tensor":
     k = len(lead)
     axes = (*range(k), k, k + 2, k + 4, k + 1, k + 3)
     parts = x.reshape(*lead, c, h // r, r, w // r, r).permute(*axes)
-    return parts.reshape(*lead, c * r * r, h // r, w // r)  # type: ignore[no-any-return]
+    return parts.reshape(*lead, c * r * r, h // r, w // r)
 
 
 @op(method=False)
@@ -52,8 +52,10 @@ def channel_shuffle(input: "Tensor", groups: int) -> "Tensor":
     x = tensor_of(input, "channel_shuffle")
     n, c, *rest = x._data.shape
     if groups < 1 or c % groups:
-        raise ShapeError(f"channel_shuffle: expected channels divisible by groups={groups}, got shape {list(x._data.shape)}")
-    return x.reshape(n, groups, c // groups, *rest).transpose(1, 2).reshape(n, c, *rest)  # type: ignore[no-any-return]
+        raise ShapeError(
+            f"channel_shuffle: expected channels divisible by groups={groups}, got shape {list(x._data.shape)}"
+        )
+    return x.reshape(n, groups, c // groups, *rest).transpose(1, 2).reshape(n, c, *rest)
 
 
 def _sizes(x: Any, size: Any, scale_factor: Any) -> tuple[Shape, tuple[float | None, ...]]:
@@ -65,10 +67,15 @@ def _sizes(x: Any, size: Any, scale_factor: Any) -> tuple[Shape, tuple[float | N
     given = size if size is not None else scale_factor
     values = tuple(given) if isinstance(given, (tuple, list)) else (given,) * rank
     if len(values) != rank:
-        raise ShapeError(f"interpolate: expected one number or {rank}, for an input of shape {list(x._data.shape)}, got {list(values)}")
+        raise ShapeError(
+            f"interpolate: expected one number or {rank}, for an input of shape {list(x._data.shape)}, got "
+            f"{list(values)}"
+        )
     if size is not None:
         return tuple(int(v) for v in values), (None,) * rank
-    return tuple(math.floor(n * float(s)) for n, s in zip(spatial, values, strict=True)), tuple(float(v) for v in values)
+    return tuple(math.floor(n * float(s)) for n, s in zip(spatial, values, strict=True)), tuple(
+        float(v) for v in values
+    )
 
 
 def _positions(xp: Any, n: int, m: int, scale: float | None, align_corners: bool) -> Array:
@@ -143,7 +150,8 @@ def interpolate(
         input: (N, C, L), (N, C, H, W) or (N, C, D, H, W).
         size: the output's spatial sizes; or
         scale_factor: what to multiply the input's by. Each a number, or one for each dimension.
-        mode: ``"nearest"``, ``"nearest-exact"``, ``"linear"``, ``"bilinear"``, ``"trilinear"``, ``"bicubic"`` or ``"area"``.
+        mode: ``"nearest"``, ``"nearest-exact"``, ``"linear"``, ``"bilinear"``, ``"trilinear"``, ``"bicubic"`` or
+            ``"area"``.
         align_corners: the corner pixels' centres of input and output coincide (linear and cubic modes).
         recompute_scale_factor: compute the scale from the sizes instead of taking `scale_factor` as it is.
         antialias: not supported.
@@ -154,7 +162,9 @@ def interpolate(
     x = tensor_of(input, "interpolate")
     rank = x._data.ndim - 2
     if rank not in (1, 2, 3):
-        raise ShapeError(f"interpolate: expected an input of 3, 4 or 5 dimensions (N, C, ...), got shape {list(x._data.shape)}")
+        raise ShapeError(
+            f"interpolate: expected an input of 3, 4 or 5 dimensions (N, C, ...), got shape {list(x._data.shape)}"
+        )
     if antialias:
         raise NotImplementedError("interpolate: antialias=True is not supported; blur the input first")
     smooth = mode in _LINEAR or mode == "bicubic"
@@ -170,7 +180,8 @@ def interpolate(
         return pools[rank - 1](x, out)  # type: ignore[no-any-return]
     if not smooth or _LINEAR.get(mode, 2) != rank:
         raise ValueError(
-            f"interpolate: expected one of 'nearest', 'nearest-exact', 'area', {('linear', 'bilinear', 'trilinear')[rank - 1]!r}"
+            "interpolate: expected one of 'nearest', 'nearest-exact', 'area', "
+            f"{('linear', 'bilinear', 'trilinear')[rank - 1]!r}"
             f"{' and bicubic' if rank == 2 else ''} for an input of {rank + 2} dimensions, got mode={mode!r}"
         )
     return _by_matrices(x, out, scales, bool(align_corners), mode == "bicubic")  # type: ignore[no-any-return]
@@ -178,7 +189,11 @@ def interpolate(
 
 @op(method=False)
 def upsample(
-    input: "Tensor", size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None
+    input: "Tensor",
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
 ) -> "Tensor":
     """torch's older name of `interpolate`."""
     return interpolate(input, size, scale_factor, mode, align_corners)

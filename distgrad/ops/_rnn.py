@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._typing import Array
-from ..autograd._base import TensorBase
 from ..autograd._engine import grad
 from ..autograd._node import Node
 from ..autograd._op import Op, apply
@@ -24,9 +23,11 @@ Sizes = tuple[int, ...]
 
 
 class _Recurrent(Op):
-    """Inputs: x (rows, I), the states (B, H), wx, wh, bx, bh (the biases may be None); outputs: (rows, H) and the last states.
+    """Inputs: x (rows, I), the states (B, H), wx, wh, bx, bh (the biases may be None); outputs: (rows, H) and the last
+    states.
 
-    ``params = (sizes, reverse, ...)``: how many sequences run at each step. Second derivatives come from the layer composed of cells.
+    ``params = (sizes, reverse, ...)``: how many sequences run at each step. Second derivatives come from the layer
+    composed of cells.
     """
 
     quiet = True
@@ -44,7 +45,11 @@ class _Recurrent(Op):
         outputs = ctx.op.compose(*inputs, *ctx.params)
         pairs = [(o, g) for o, g in zip(outputs, grads, strict=True) if g is not None]
         found = grad(
-            [o for o, _ in pairs], [inputs[i] for i in wanted], [g for _, g in pairs], create_graph=True, allow_unused=True
+            [o for o, _ in pairs],
+            [inputs[i] for i in wanted],
+            [g for _, g in pairs],
+            create_graph=True,
+            allow_unused=True,
         )
         result: list[Any] = [None] * len(saved)
         for i, g in zip(wanted, found, strict=True):
@@ -79,7 +84,7 @@ class Lstm(_Recurrent):
 
     @staticmethod
     def backward_fast(xp: Any, ctx: Node, grads: Any, *saved: Any) -> Any:
-        x, h, c, wx, wh, bx, bh = saved
+        x, _, c, wx, wh, *_ = saved
         kernels, kept = ctx.kernels.rnn, ctx.cache
         if kept is None:
             kept = kernels.lstm_forward(*saved, *ctx.params)[3]
@@ -108,7 +113,7 @@ class Gru(_Recurrent):
 
     @staticmethod
     def backward_fast(xp: Any, ctx: Node, grads: Any, *saved: Any) -> Any:
-        x, h, wx, wh, bx, bh = saved
+        x, h, wx, wh, *_ = saved
         kernels, kept = ctx.kernels.rnn, ctx.cache
         if kept is None:
             kept = kernels.gru_forward(*saved, *ctx.params)[2]
@@ -134,7 +139,16 @@ class Rnn(_Recurrent):
 
     @staticmethod
     def forward(
-        ctx: Node, x: Array, h: Array, wx: Array, wh: Array, bx: Any, bh: Any, sizes: Sizes, reverse: bool, by_relu: bool
+        ctx: Node,
+        x: Array,
+        h: Array,
+        wx: Array,
+        wh: Array,
+        bx: Any,
+        bh: Any,
+        sizes: Sizes,
+        reverse: bool,
+        by_relu: bool,
     ) -> tuple[Array, Array]:
         out, h_n, before = ctx.kernels.rnn.simple_forward(x, h, wx, wh, bx, bh, sizes, reverse, by_relu)
         ctx.cache = (out, before)
@@ -142,7 +156,7 @@ class Rnn(_Recurrent):
 
     @staticmethod
     def backward_fast(xp: Any, ctx: Node, grads: Any, *saved: Any) -> Any:
-        x, h, wx, wh, bx, bh = saved
+        x, h, wx, wh, *_ = saved
         kernels, kept = ctx.kernels.rnn, ctx.cache
         if kept is None:
             out, _, before = kernels.simple_forward(*saved, *ctx.params)
@@ -159,9 +173,18 @@ class Rnn(_Recurrent):
 
 
 def _layers(
-    kind: Any, x: Any, states: tuple[Any, ...], params: Sequence[Any], sizes: Sizes, has_biases: bool, layers: int, dropout: float,
-    train: bool, bidirectional: bool, *extra: Any,
-) -> tuple[Any, tuple[Any, ...]]:  # fmt: skip
+    kind: Any,
+    x: Any,
+    states: tuple[Any, ...],
+    params: Sequence[Any],
+    sizes: Sizes,
+    has_biases: bool,
+    layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    *extra: Any,
+) -> tuple[Any, tuple[Any, ...]]:
     """All layers over packed rows: the outputs (rows, directions * H), and each state (layers * directions, B, H)."""
     directions = 2 if bidirectional else 1
     width = 4 if has_biases else 2
@@ -184,23 +207,40 @@ def _layers(
 def _check(name: str, x: Any, states: tuple[Any, ...], params: Sequence[Any], batch: int) -> None:
     width = x._data.shape[-1]
     if params[0]._data.shape[1] != width:
-        raise ShapeError(f"{name}: expected an input of {params[0]._data.shape[1]} features in its last dimension, got {list(x._data.shape)}")
+        raise ShapeError(
+            f"{name}: expected an input of {params[0]._data.shape[1]} features in its last dimension, got "
+            f"{list(x._data.shape)}"
+        )
     for state in states:
         if state._data.ndim != 3 or state._data.shape[1] != batch:
             raise ShapeError(
-                f"{name}: expected a state of shape (layers * directions, {batch}, hidden size) for a batch of {batch}, got "
+                f"{name}: expected a state of shape (layers * directions, {batch}, hidden size) for a batch of "
+                f"{batch}, got "
                 f"{list(state._data.shape)}"
             )
 
 
 def _run(
-    kind: Any, name: str, input: Any, states: tuple[Any, ...], params: Sequence[Any], has_biases: bool, num_layers: int, dropout: float,
-    train: bool, bidirectional: bool, batch_first: bool, batch_sizes: Any, *extra: Any,
-) -> tuple[Any, tuple[Any, ...]]:  # fmt: skip
+    kind: Any,
+    name: str,
+    input: Any,
+    states: tuple[Any, ...],
+    params: Sequence[Any],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+    batch_sizes: Any,
+    *extra: Any,
+) -> tuple[Any, tuple[Any, ...]]:
     if batch_sizes is not None:
-        sizes = tuple(int(n) for n in (batch_sizes.tolist() if isinstance(batch_sizes, TensorBase) else batch_sizes))
+        sizes = tuple(int(n) for n in batch_sizes)
         _check(name, input, states, params, sizes[0])
-        return _layers(kind, input, states, params, sizes, has_biases, num_layers, dropout, train, bidirectional, *extra)
+        return _layers(
+            kind, input, states, params, sizes, has_biases, num_layers, dropout, train, bidirectional, *extra
+        )
     x = input.transpose(0, 1) if batch_first else input
     steps, batch, width = x._data.shape
     _check(name, input, states, params, batch)
@@ -230,8 +270,8 @@ def lstm(
     Args:
         input: (T, N, I), with `batch_first` (N, T, I), or packed (rows, I) with `batch_sizes`.
         hx: the states h and c, each (layers * directions, N, H).
-        params: for each layer and direction ``w_ih (4 H, I), w_hh (4 H, H)`` and, with `has_biases`, ``b_ih, b_hh (4 H,)``;
-            the gates in torch's order: input, forget, cell, output.
+        params: for each layer and direction ``w_ih (4 H, I), w_hh (4 H, H)`` and, with `has_biases`, ``b_ih, b_hh (4
+            H,)``; the gates in torch's order: input, forget, cell, output.
         has_biases: whether `params` has biases.
         num_layers: the number of layers.
         dropout: the probability with which each layer's output but the last one's is dropped in training.
@@ -244,7 +284,18 @@ def lstm(
         The outputs, and the last states h and c.
     """
     out, (h, c) = _run(
-        Lstm, "lstm", input, tuple(hx), params, has_biases, num_layers, dropout, train, bidirectional, batch_first, batch_sizes
+        Lstm,
+        "lstm",
+        input,
+        tuple(hx),
+        params,
+        has_biases,
+        num_layers,
+        dropout,
+        train,
+        bidirectional,
+        batch_first,
+        batch_sizes,
     )
     return out, h, c
 
@@ -262,9 +313,22 @@ def gru(
     batch_first: bool = False,
     batch_sizes: Any = None,
 ) -> tuple["Tensor", "Tensor"]:
-    """Layers of gated recurrent units (Cho et al. 2014, arXiv:1406.1078) over whole sequences; arguments as `lstm`, with one state."""
+    """Layers of gated recurrent units (Cho et al. 2014, arXiv:1406.1078) over whole sequences; arguments as `lstm`,
+    with one state.
+    """
     out, (h,) = _run(
-        Gru, "gru", input, (hx,), params, has_biases, num_layers, dropout, train, bidirectional, batch_first, batch_sizes
+        Gru,
+        "gru",
+        input,
+        (hx,),
+        params,
+        has_biases,
+        num_layers,
+        dropout,
+        train,
+        bidirectional,
+        batch_first,
+        batch_sizes,
     )
     return out, h
 
@@ -284,7 +348,19 @@ def rnn_tanh(
 ) -> tuple["Tensor", "Tensor"]:
     """Layers of ``tanh(w_ih x + b_ih + w_hh h + b_hh)`` over whole sequences; arguments as `lstm`, with one state."""
     out, (h,) = _run(
-        Rnn, "rnn_tanh", input, (hx,), params, has_biases, num_layers, dropout, train, bidirectional, batch_first, batch_sizes, False
+        Rnn,
+        "rnn_tanh",
+        input,
+        (hx,),
+        params,
+        has_biases,
+        num_layers,
+        dropout,
+        train,
+        bidirectional,
+        batch_first,
+        batch_sizes,
+        False,
     )
     return out, h
 
@@ -304,7 +380,19 @@ def rnn_relu(
 ) -> tuple["Tensor", "Tensor"]:
     """As `rnn_tanh`, with relu."""
     out, (h,) = _run(
-        Rnn, "rnn_relu", input, (hx,), params, has_biases, num_layers, dropout, train, bidirectional, batch_first, batch_sizes, True
+        Rnn,
+        "rnn_relu",
+        input,
+        (hx,),
+        params,
+        has_biases,
+        num_layers,
+        dropout,
+        train,
+        bidirectional,
+        batch_first,
+        batch_sizes,
+        True,
     )
     return out, h
 
@@ -320,7 +408,12 @@ def lstm_cell(
 
 @op(method=False)
 def gru_cell(
-    input: "Tensor", hx: "Tensor", w_ih: "Tensor", w_hh: "Tensor", b_ih: "Tensor | None" = None, b_hh: "Tensor | None" = None
+    input: "Tensor",
+    hx: "Tensor",
+    w_ih: "Tensor",
+    w_hh: "Tensor",
+    b_ih: "Tensor | None" = None,
+    b_hh: "Tensor | None" = None,
 ) -> "Tensor":
     """One step of `gru`: input (N, I) and state (N, H) to the new state."""
     return apply(Gru, (input, hx, w_ih, w_hh, b_ih, b_hh), ((input._data.shape[0],), False))[1]  # type: ignore[no-any-return]
@@ -328,7 +421,12 @@ def gru_cell(
 
 @op(method=False)
 def rnn_tanh_cell(
-    input: "Tensor", hx: "Tensor", w_ih: "Tensor", w_hh: "Tensor", b_ih: "Tensor | None" = None, b_hh: "Tensor | None" = None
+    input: "Tensor",
+    hx: "Tensor",
+    w_ih: "Tensor",
+    w_hh: "Tensor",
+    b_ih: "Tensor | None" = None,
+    b_hh: "Tensor | None" = None,
 ) -> "Tensor":
     """One step of `rnn_tanh`: input (N, I) and state (N, H) to the new state."""
     params = ((input._data.shape[0],), False, False)
@@ -337,7 +435,12 @@ def rnn_tanh_cell(
 
 @op(method=False)
 def rnn_relu_cell(
-    input: "Tensor", hx: "Tensor", w_ih: "Tensor", w_hh: "Tensor", b_ih: "Tensor | None" = None, b_hh: "Tensor | None" = None
+    input: "Tensor",
+    hx: "Tensor",
+    w_ih: "Tensor",
+    w_hh: "Tensor",
+    b_ih: "Tensor | None" = None,
+    b_hh: "Tensor | None" = None,
 ) -> "Tensor":
     """One step of `rnn_relu`: input (N, I) and state (N, H) to the new state."""
     params = ((input._data.shape[0],), False, True)

@@ -102,15 +102,26 @@ def grid_sample(
     """
     x, g = tensor_of(input, "grid_sample"), tensor_of(grid, "grid_sample")
     rank = x._data.ndim - 2
-    if rank not in (2, 3) or g._data.ndim != x._data.ndim or g._data.shape[-1] != rank or g._data.shape[0] != x._data.shape[0]:
+    if (
+        rank not in (2, 3)
+        or g._data.ndim != x._data.ndim
+        or g._data.shape[-1] != rank
+        or g._data.shape[0] != x._data.shape[0]
+    ):
         raise ShapeError(
-            f"grid_sample: expected an input (N, C, H, W) and a grid (N, Ho, Wo, 2), or both with one dimension more, got "
+            "grid_sample: expected an input (N, C, H, W) and a grid (N, Ho, Wo, 2), or both with one dimension more, "
+            "got "
             f"{list(x._data.shape)} and {list(g._data.shape)}"
         )
-    if mode not in ("bilinear", "nearest", "bicubic") or padding_mode not in ("zeros", "border", "reflection") or (
-        mode == "bicubic" and rank == 3
+    if (
+        mode not in ("bilinear", "nearest", "bicubic")
+        or padding_mode not in ("zeros", "border", "reflection")
+        or (mode == "bicubic" and rank == 3)
     ):
-        raise ValueError(f"grid_sample: mode={mode!r} with padding_mode={padding_mode!r} is not supported for {rank} spatial dimensions")
+        raise ValueError(
+            f"grid_sample: mode={mode!r} with padding_mode={padding_mode!r} is not supported for {rank} spatial "
+            "dimensions"
+        )
     n, c, *size = x._data.shape
     out = g._data.shape[1:-1]
     places = g.reshape(n, math.prod(out), rank)
@@ -147,21 +158,30 @@ def affine_grid(theta: "Tensor", size: Any, align_corners: bool | None = None) -
     n, _, *spatial = (int(s) for s in size)
     rank = len(spatial)
     if t._data.shape != (n, rank, rank + 1):
-        raise ShapeError(f"affine_grid: expected theta of shape {[n, rank, rank + 1]} for the size {list(size)}, got {list(t._data.shape)}")
+        raise ShapeError(
+            f"affine_grid: expected theta of shape {[n, rank, rank + 1]} for the size {list(size)}, got "
+            f"{list(t._data.shape)}"
+        )
     xp = backend_of(t._data).xp
     lines = []
     for m in spatial:
         line = xp.linspace(-1, 1, m) if m > 1 else xp.zeros(m)
         lines.append(line if align_corners else line * ((m - 1) / m))
     mesh = xp.meshgrid(*lines, indexing="ij")
-    base = xp.stack([*(m.reshape(-1) for m in reversed(mesh)), xp.ones(math.prod(spatial))], axis=1).astype(t._data.dtype)
-    return (wrap(base) @ t.transpose(1, 2)).reshape(n, *spatial, rank)  # type: ignore[no-any-return]
+    base = xp.stack([*(m.reshape(-1) for m in reversed(mesh)), xp.ones(math.prod(spatial))], axis=1).astype(
+        t._data.dtype
+    )
+    return (wrap(base) @ t.transpose(1, 2)).reshape(n, *spatial, rank)
 
 
-def _unpool(name: str, rank: int, input: Any, indices: Any, kernel_size: Any, stride: Any, padding: Any, output_size: Any) -> "Tensor":
+def _unpool(
+    name: str, rank: int, input: Any, indices: Any, kernel_size: Any, stride: Any, padding: Any, output_size: Any
+) -> "Tensor":
     x, places = tensor_of(input, name), tensor_of(indices, name)
     if x._data.shape != places._data.shape or x._data.ndim not in (rank + 1, rank + 2):
-        raise ShapeError(f"{name}: expected indices of the input's shape {list(x._data.shape)}, got {list(places._data.shape)}")
+        raise ShapeError(
+            f"{name}: expected indices of the input's shape {list(x._data.shape)}, got {list(places._data.shape)}"
+        )
     kernel = per_dimension(kernel_size, rank, name, "kernel_size")
     steps = kernel if stride is None or stride == [] else per_dimension(stride, rank, name, "stride")
     pads = per_dimension(padding, rank, name, "padding")
@@ -171,12 +191,17 @@ def _unpool(name: str, rank: int, input: Any, indices: Any, kernel_size: Any, st
     size = default if output_size is None else tuple(int(n) for n in tuple(output_size)[-rank:])
     flat = x.reshape(*lead, math.prod(spatial))
     empty = x.new_zeros((*lead, math.prod(size)))
-    return empty.scatter(-1, places.reshape(flat._data.shape), flat).reshape(*lead, *size)  # type: ignore[no-any-return]
+    return empty.scatter(-1, places.reshape(flat._data.shape), flat).reshape(*lead, *size)
 
 
 @op(method=False)
 def max_unpool1d(
-    input: "Tensor", indices: "Tensor", kernel_size: IntOrInts, stride: Any = None, padding: IntOrInts = 0, output_size: Any = None
+    input: "Tensor",
+    indices: "Tensor",
+    kernel_size: IntOrInts,
+    stride: Any = None,
+    padding: IntOrInts = 0,
+    output_size: Any = None,
 ) -> "Tensor":
     """Puts maxima back where `max_pool1d` found them, with zeros around: input and indices (N, C, L) or (C, L)."""
     return _unpool("max_unpool1d", 1, input, indices, kernel_size, stride, padding, output_size)
@@ -184,7 +209,12 @@ def max_unpool1d(
 
 @op(method=False)
 def max_unpool2d(
-    input: "Tensor", indices: "Tensor", kernel_size: IntOrInts, stride: Any = None, padding: IntOrInts = 0, output_size: Any = None
+    input: "Tensor",
+    indices: "Tensor",
+    kernel_size: IntOrInts,
+    stride: Any = None,
+    padding: IntOrInts = 0,
+    output_size: Any = None,
 ) -> "Tensor":
     """Puts maxima back where `max_pool2d` found them, with zeros around.
 
@@ -198,13 +228,20 @@ def max_unpool2d(
 
 @op(method=False)
 def max_unpool3d(
-    input: "Tensor", indices: "Tensor", kernel_size: IntOrInts, stride: Any = None, padding: IntOrInts = 0, output_size: Any = None
+    input: "Tensor",
+    indices: "Tensor",
+    kernel_size: IntOrInts,
+    stride: Any = None,
+    padding: IntOrInts = 0,
+    output_size: Any = None,
 ) -> "Tensor":
     """Puts maxima back where `max_pool3d` found them, with zeros around: (N, C, D, H, W) or (C, D, H, W)."""
     return _unpool("max_unpool3d", 3, input, indices, kernel_size, stride, padding, output_size)
 
 
-def _lp_pool(name: str, rank: int, pool: Any, input: Any, p: float, kernel_size: Any, stride: Any, ceil_mode: bool) -> "Tensor":
+def _lp_pool(
+    name: str, rank: int, pool: Any, input: Any, p: float, kernel_size: Any, stride: Any, ceil_mode: bool
+) -> "Tensor":
     count = math.prod(per_dimension(kernel_size, rank, name, "kernel_size"))
     mean = pool(tensor_of(input, name) ** p, kernel_size, stride, 0, ceil_mode)
     return (mean.sign() * mean.abs().relu() * count) ** (1 / p)  # type: ignore[no-any-return]

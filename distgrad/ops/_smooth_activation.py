@@ -21,7 +21,7 @@ _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 
 class Elu(Op):
-    """``params = (alpha, scale, input scale)``: ``scale * (max(x, 0) + alpha * (exp(min(x, 0) * input scale) - 1))``."""
+    """``params = (alpha, scale, input_scale)``: ``scale * (max(x, 0) + alpha * expm1(min(x, 0) * input_scale))``."""
 
     saves = ((0,),)
 
@@ -200,7 +200,7 @@ def _halves(axis: int, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple
 
 @op(method=False)
 def elu(input: "Tensor", alpha: float = 1.0, inplace: bool = False) -> "Tensor":
-    """The input where it is positive, ``alpha * (exp(input) - 1)`` elsewhere (Clevert et al. 2016, arXiv:1511.07289)."""
+    """The input where it is positive, ``alpha * (exp(input) - 1)`` elsewhere (Clevert et al., arXiv:1511.07289)."""
     return maybe_inplace(input, apply1(Elu, floating(input, "elu"), float(alpha), 1.0, 1.0), inplace, "elu_")
 
 
@@ -287,9 +287,7 @@ def glu(input: "Tensor", dim: int = -1) -> "Tensor":
 
 
 @op(method=False)
-def gumbel_softmax(
-    logits: "Tensor", tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1
-) -> "Tensor":
+def gumbel_softmax(logits: "Tensor", tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> "Tensor":
     """A sample of the Gumbel-softmax distribution (Jang et al. 2017, arXiv:1611.01144).
 
     Args:

@@ -21,7 +21,8 @@ def _places(out: Shape, kernel: Shape, dilation: Shape, stride: Shape) -> Iterat
     for i in range(kernel[0]):
         for j in range(kernel[1]):
             rows, columns = (
-                slice(t * d, t * d + (m - 1) * s + 1, s) for t, d, m, s in zip((i, j), dilation, out, stride, strict=True)
+                slice(t * d, t * d + (m - 1) * s + 1, s)
+                for t, d, m, s in zip((i, j), dilation, out, stride, strict=True)
             )
             yield i * kernel[1] + j, (slice(None), slice(None), rows, columns)
 
@@ -39,7 +40,9 @@ class Unfold(Op):
     name = "Im2Col"
 
     @staticmethod
-    def forward(ctx: Node, x: Array, size: Shape, kernel: Shape, dilation: Shape, padding: Shape, stride: Shape) -> Array:
+    def forward(
+        ctx: Node, x: Array, size: Shape, kernel: Shape, dilation: Shape, padding: Shape, stride: Shape
+    ) -> Array:
         n, c = x.shape[:2]
         out = _windows(size, kernel, dilation, padding, stride)
         padded = ctx.xp.pad(x, ((0, 0), (0, 0), *((p, p) for p in padding)))
@@ -59,7 +62,9 @@ class Fold(Op):
     name = "Col2Im"
 
     @staticmethod
-    def forward(ctx: Node, g: Array, size: Shape, kernel: Shape, dilation: Shape, padding: Shape, stride: Shape) -> Array:
+    def forward(
+        ctx: Node, g: Array, size: Shape, kernel: Shape, dilation: Shape, padding: Shape, stride: Shape
+    ) -> Array:
         out, taps = _windows(size, kernel, dilation, padding, stride), math.prod(kernel)
         n, c = g.shape[0], g.shape[1] // taps
         columns = g.reshape(n, c, taps, *out)
@@ -117,7 +122,8 @@ def fold(
     shape = x._data.shape
     if x._data.ndim not in (2, 3) or shape[-2] % taps or shape[-1] != windows:
         raise ShapeError(
-            f"fold: expected an input (N, C * {taps}, {windows}) for windows {list(settings[0])} and an output {list(size)}, got {list(shape)}"
+            f"fold: expected an input (N, C * {taps}, {windows}) for windows {list(settings[0])} and an output "
+            f"{list(size)}, got {list(shape)}"
         )
     result = apply1(Fold, x.unsqueeze(0) if single else x, size, *settings)
     return result.squeeze(0) if single else result

@@ -14,7 +14,14 @@ from tests.ops.samples import Array, Samples, call, only
 
 
 def _attention(
-    q: Any, k: Any, v: Any, mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False
+    q: Any,
+    k: Any,
+    v: Any,
+    mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
 ) -> Any:
     if enable_gqa:
         k, v = (np.repeat(t, q.shape[-3] // t.shape[-3], -3) for t in (k, v))
@@ -60,13 +67,24 @@ def _layers(cell: Any, states: int) -> Any:
     """A whole network of one sequence at a time, so that packed sequences need no thought."""
 
     def reference(
-        x: Any, hx: Any, params: Any, biases: bool, layers: int, dropout: float, train: bool, both: bool, batch_first: bool = False, sizes: Any = None
+        x: Any,
+        hx: Any,
+        params: Any,
+        biases: bool,
+        layers: int,
+        dropout: float,
+        train: bool,
+        both: bool,
+        batch_first: bool = False,
+        sizes: Any = None,
     ) -> Any:
         if sizes is None:
             sequences = list(x if batch_first else x.swapaxes(0, 1))
         else:
             starts = np.concatenate(([0], np.cumsum(sizes)))
-            sequences = [np.stack([x[starts[t] + n] for t in range(len(sizes)) if sizes[t] > n]) for n in range(sizes[0])]
+            sequences = [
+                np.stack([x[starts[t] + n] for t in range(len(sizes)) if sizes[t] > n]) for n in range(sizes[0])
+            ]
         given = hx if states == 2 else (hx,)
         last = [np.zeros_like(s) for s in given]
         results = []
@@ -98,7 +116,7 @@ def _layers(cell: Any, states: int) -> Any:
 def _network(gates: int, states: int) -> list[Any]:
     def weights(inputs: int, hidden: int, biases: bool) -> list[Array]:
         found = [Array(gates * hidden, inputs), Array(gates * hidden, hidden)]
-        return found + [Array(gates * hidden), Array(gates * hidden)] if biases else found
+        return [*found, Array(gates * hidden), Array(gates * hidden)] if biases else found
 
     def hx(count: int, batch: int, hidden: int) -> Any:
         return tuple(Array(count, batch, hidden) for _ in range(states)) if states == 2 else Array(count, batch, hidden)
@@ -108,7 +126,21 @@ def _network(gates: int, states: int) -> list[Any]:
         call(Array(3, 2, 2), hx(1, 2, 2), weights(2, 2, True), True, 1, 0.0, True, False),
         call(Array(2, 3, 2), hx(1, 2, 3), weights(2, 3, False), False, 1, 0.0, False, False, True),
         only(call(Array(2, 1, 2), hx(4, 1, 2), two, True, 2, 0.0, True, True), twice=False),
-        only(call(Array(5, 2), hx(2, 2, 2), [*weights(2, 2, True), *weights(2, 2, True)], True, 1, 0.0, True, True, False, [2, 2, 1]), twice=False),
+        only(
+            call(
+                Array(5, 2),
+                hx(2, 2, 2),
+                [*weights(2, 2, True), *weights(2, 2, True)],
+                True,
+                1,
+                0.0,
+                True,
+                True,
+                False,
+                [2, 2, 1],
+            ),
+            twice=False,
+        ),
     ]
 
 
@@ -156,14 +188,26 @@ def _keys(d: float, a: float = -0.75) -> float:
 
 
 def _interpolate(
-    x: Any, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: Any = None, recompute_scale_factor: Any = None, antialias: bool = False
+    x: Any,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: Any = None,
+    recompute_scale_factor: Any = None,
+    antialias: bool = False,
 ) -> Any:
     spatial = x.shape[2:]
     many = lambda v: v if isinstance(v, tuple) else (v,) * len(spatial)  # noqa: E731
-    out = many(size) if size is not None else tuple(math.floor(n * s) for n, s in zip(spatial, many(scale_factor), strict=True))
+    out = (
+        many(size)
+        if size is not None
+        else tuple(math.floor(n * s) for n, s in zip(spatial, many(scale_factor), strict=True))
+    )
     scales = [None] * len(spatial) if size is not None or recompute_scale_factor else many(scale_factor)
     if mode == "area":
-        windows = [[slice(i * n // m, -(-(i + 1) * n // m)) for i in range(m)] for n, m in zip(spatial, out, strict=True)]
+        windows = [
+            [slice(i * n // m, -(-(i + 1) * n // m)) for i in range(m)] for n, m in zip(spatial, out, strict=True)
+        ]
         result = np.zeros((*x.shape[:2], *out))
         for cell in np.ndindex(out):
             part = x[(..., *(w[i] for w, i in zip(windows, cell, strict=True)))]
@@ -196,7 +240,9 @@ def _brought_in(at: float, n: int, mode: str, align: bool) -> float:
     return at
 
 
-def _grid_sample(x: Any, grid: Any, mode: str = "bilinear", padding_mode: str = "zeros", align_corners: Any = None) -> Any:
+def _grid_sample(
+    x: Any, grid: Any, mode: str = "bilinear", padding_mode: str = "zeros", align_corners: Any = None
+) -> Any:
     size, out = x.shape[2:], grid.shape[1:-1]
     kind = {"bilinear": "linear", "nearest": "nearest", "bicubic": "cubic"}[mode]
     result = np.zeros((*x.shape[:2], *out))
@@ -211,7 +257,9 @@ def _grid_sample(x: Any, grid: Any, mode: str = "bilinear", padding_mode: str = 
         for corner in itertools.product(*lines):
             place = [int(j) for j, _ in corner]
             if all(0 <= j < n for j, n in zip(place, size, strict=True)):
-                result[(sample, slice(None), *cell)] += x[(sample, slice(None), *place)] * math.prod(w for _, w in corner)
+                result[(sample, slice(None), *cell)] += x[(sample, slice(None), *place)] * math.prod(
+                    w for _, w in corner
+                )
     return result
 
 
@@ -259,14 +307,20 @@ SAMPLES = {
     "rnn_tanh_cell": Samples(_simple_cell(np.tanh), _cell(1, 1)),
     "rnn_relu_cell": Samples(_simple_cell(lambda v: np.maximum(v, 0)), _cell(1, 1)),
     "normalize": Samples(
-        lambda x, p=2.0, dim=1, eps=1e-12, out=None: x / np.maximum(_norm(x, p, dim, True), eps), [call(Array(2, 3)), call(Array(2, 3, 2), 1.0, 2), call(Array(3), dim=0)]
+        lambda x, p=2.0, dim=1, eps=1e-12, out=None: x / np.maximum(_norm(x, p, dim, True), eps),
+        [call(Array(2, 3)), call(Array(2, 3, 2), 1.0, 2), call(Array(3), dim=0)],
     ),
-    "cosine_similarity": Samples(_cosine, [call(Array(3, 4), Array(3, 4)), call(Array(3, 4, 2), Array(4, 2), 2), call(Array(4), Array(4), 0)]),
+    "cosine_similarity": Samples(
+        _cosine, [call(Array(3, 4), Array(3, 4)), call(Array(3, 4, 2), Array(4, 2), 2), call(Array(4), Array(4), 0)]
+    ),
     "pairwise_distance": Samples(
-        lambda a, b, p=2.0, eps=1e-6, keepdim=False: _norm(a - b + eps, p, -1, keepdim), [call(Array(3, 4), Array(3, 4)), call(Array(3, 4), Array(4), 1.0, keepdim=True), call(Array(4), Array(4))]
+        lambda a, b, p=2.0, eps=1e-6, keepdim=False: _norm(a - b + eps, p, -1, keepdim),
+        [call(Array(3, 4), Array(3, 4)), call(Array(3, 4), Array(4), 1.0, keepdim=True), call(Array(4), Array(4))],
     ),
     "cdist": Samples(_cdist, [call(Array(3, 2), Array(4, 2)), call(Array(2, 2, 3), Array(2, 2, 3), 1.0)]),
-    "pdist": Samples(lambda x, p=2.0: scipy.spatial.distance.pdist(x, "minkowski", p=p), [call(Array(4, 3)), call(Array(3, 2), 1.0)]),
+    "pdist": Samples(
+        lambda x, p=2.0: scipy.spatial.distance.pdist(x, "minkowski", p=p), [call(Array(4, 3)), call(Array(3, 2), 1.0)]
+    ),
     "interpolate": Samples(
         _interpolate,
         [
@@ -284,21 +338,42 @@ SAMPLES = {
             call(Array(1, 1, 2, 2, 3), (3, 2, 4), None, "trilinear"),
         ],
     ),
-    "upsample": Samples(lambda x, size=None, scale=None, mode="nearest", align=None: _interpolate(x, size, scale, mode, align), [call(Array(1, 1, 2, 3), None, 2.0)]),
-    "upsample_nearest": Samples(lambda x, size=None, scale=None: _interpolate(x, size, scale), [call(Array(1, 1, 2, 3), (4, 4))]),
-    "upsample_bilinear": Samples(lambda x, size=None, scale=None: _interpolate(x, size, scale, "bilinear", True), [call(Array(1, 1, 2, 3), (4, 4))]),
+    "upsample": Samples(
+        lambda x, size=None, scale=None, mode="nearest", align=None: _interpolate(x, size, scale, mode, align),
+        [call(Array(1, 1, 2, 3), None, 2.0)],
+    ),
+    "upsample_nearest": Samples(
+        lambda x, size=None, scale=None: _interpolate(x, size, scale), [call(Array(1, 1, 2, 3), (4, 4))]
+    ),
+    "upsample_bilinear": Samples(
+        lambda x, size=None, scale=None: _interpolate(x, size, scale, "bilinear", True),
+        [call(Array(1, 1, 2, 3), (4, 4))],
+    ),
     "grid_sample": Samples(
         _grid_sample,
         [
-            *(call(Array(1, 2, 3, 4), _PLACES, mode, padding, align) for mode, padding, align in [
-                ("bilinear", "zeros", True), ("bilinear", "border", False), ("nearest", "zeros", False), ("bicubic", "zeros", False),
-            ]),
-            *(only(call(Array(1, 2, 3, 4), _OUTSIDE, mode, padding, align), grad=False) for mode in ("bilinear", "nearest", "bicubic") for padding in ("zeros", "border", "reflection") for align in (True, False)),
+            *(
+                call(Array(1, 2, 3, 4), _PLACES, mode, padding, align)
+                for mode, padding, align in [
+                    ("bilinear", "zeros", True),
+                    ("bilinear", "border", False),
+                    ("nearest", "zeros", False),
+                    ("bicubic", "zeros", False),
+                ]
+            ),
+            *(
+                only(call(Array(1, 2, 3, 4), _OUTSIDE, mode, padding, align), grad=False)
+                for mode in ("bilinear", "nearest", "bicubic")
+                for padding in ("zeros", "border", "reflection")
+                for align in (True, False)
+            ),
             only(call(Array(1, 1, 2, 3, 2), Array(1, 1, 2, 2, 3, low=-0.9, high=0.9)), twice=False),
         ],
         tolerance=_LOOSE,
     ),
-    "affine_grid": Samples(_affine_grid, [call(Array(2, 2, 3), (2, 1, 3, 4)), call(Array(1, 3, 4), (1, 1, 2, 3, 2), True)]),
+    "affine_grid": Samples(
+        _affine_grid, [call(Array(2, 2, 3), (2, 1, 3, 4)), call(Array(1, 3, 4), (1, 1, 2, 3, 2), True)]
+    ),
     "pixel_shuffle": Samples(_pixel_shuffle, [call(Array(1, 8, 2, 3), 2), call(Array(4, 1, 2), 2)]),
     "pixel_unshuffle": Samples(_pixel_unshuffle, [call(Array(1, 2, 4, 6), 2), call(Array(1, 2, 2), 2)]),
     "channel_shuffle": Samples(_channel_shuffle, [call(Array(2, 6, 2), 3), call(Array(1, 4, 2, 2), 2)]),

@@ -15,7 +15,12 @@ def _many(value: Any, rank: int) -> tuple[int, ...]:
 def _taps(kernel: Any, out: Any, stride: Any, dilation: Any) -> Any:
     """For each place of the window, the index (without lead) of what the outputs see there."""
     for tap in itertools.product(*map(range, kernel)):
-        yield tap, tuple(slice(t * d, t * d + (m - 1) * s + 1, s) for t, m, s, d in zip(tap, out, stride, dilation, strict=True))
+        yield (
+            tap,
+            tuple(
+                slice(t * d, t * d + (m - 1) * s + 1, s) for t, m, s, d in zip(tap, out, stride, dilation, strict=True)
+            ),
+        )
 
 
 def _grouped(x: Any, w: Any, groups: int) -> Any:
@@ -44,14 +49,23 @@ def _conv(x: Any, w: Any, b: Any = None, stride: Any = 1, padding: Any = 0, dila
 
 
 def _conv_transpose(
-    x: Any, w: Any, b: Any = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1
+    x: Any,
+    w: Any,
+    b: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
 ) -> Any:
     rank = w.ndim - 2
     if x.ndim == rank + 1:
         return _conv_transpose(x[None], w, b, stride, padding, output_padding, groups, dilation)[0]
     stride, dilation, padding, extra = (_many(v, rank) for v in (stride, dilation, padding, output_padding))
     kernel, size = w.shape[2:], x.shape[2:]
-    full = [(n - 1) * s + d * (k - 1) + 1 + e for n, s, k, d, e in zip(size, stride, kernel, dilation, extra, strict=True)]
+    full = [
+        (n - 1) * s + d * (k - 1) + 1 + e for n, s, k, d, e in zip(size, stride, kernel, dilation, extra, strict=True)
+    ]
     result = np.zeros((x.shape[0], w.shape[1] * groups, *full))
     for tap, place in _taps(kernel, size, stride, dilation):
         plane = np.concatenate([p.swapaxes(0, 1) for p in np.split(w[(slice(None), slice(None), *tap)], groups, 0)], 0)
@@ -70,13 +84,23 @@ def _windows(x: Any, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil
         m = (-(-free // s) if ceil_mode else free // s) + 1
         out.append(m - (ceil_mode and (m - 1) * s >= n + p))
     lead = [(0, 0)] * (x.ndim - rank)
-    wide = np.pad(x.astype(float), lead + [(p, p + s + d * k) for p, s, d, k in zip(padding, stride, dilation, kernel, strict=True)], constant_values=fill)
+    wide = np.pad(
+        x.astype(float),
+        lead + [(p, p + s + d * k) for p, s, d, k in zip(padding, stride, dilation, kernel, strict=True)],
+        constant_values=fill,
+    )
     return np.stack([wide[(..., *place)] for _, place in _taps(kernel, out, stride, dilation)], x.ndim - rank)
 
 
 def _max_pool(rank: int) -> Any:
     def reference(
-        x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False, return_indices: bool = False
+        x: Any,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        ceil_mode: bool = False,
+        return_indices: bool = False,
     ) -> Any:
         kernel, padding, dilation = _many(kernel_size, rank), _many(padding, rank), _many(dilation, rank)
         steps = kernel if stride is None else _many(stride, rank)
@@ -87,14 +111,22 @@ def _max_pool(rank: int) -> Any:
         numbers = np.arange(np.prod(x.shape[-rank:])).reshape((1,) * (x.ndim - rank) + x.shape[-rank:])
         seen = _windows(np.broadcast_to(numbers, x.shape), kernel, steps, padding, dilation, ceil_mode, -1)
         best = windows.argmax(x.ndim - rank)
-        return values, np.take_along_axis(seen, np.expand_dims(best, x.ndim - rank), x.ndim - rank).squeeze(x.ndim - rank).astype(int)
+        return values, np.take_along_axis(seen, np.expand_dims(best, x.ndim - rank), x.ndim - rank).squeeze(
+            x.ndim - rank
+        ).astype(int)
 
     return reference
 
 
 def _avg_pool(rank: int) -> Any:
     def reference(
-        x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: Any = None
+        x: Any,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: Any = None,
     ) -> Any:
         kernel, padding = _many(kernel_size, rank), _many(padding, rank)
         steps = kernel if stride is None else _many(stride, rank)
@@ -139,7 +171,9 @@ def _fold(x: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding
     """The adjoint of `_unfold`, from its matrix."""
     size, taps = _many(output_size, 2), int(np.prod(_many(kernel_size, 2)))
     pixels = int(np.prod(size))
-    matrix = _unfold(np.eye(pixels).reshape(pixels, 1, *size), kernel_size, dilation, padding, stride).reshape(pixels, -1)
+    matrix = _unfold(np.eye(pixels).reshape(pixels, 1, *size), kernel_size, dilation, padding, stride).reshape(
+        pixels, -1
+    )
     columns = x.reshape(*x.shape[:-2], x.shape[-2] // taps, -1)
     return (columns @ matrix.T).reshape(*columns.shape[:-1], *size)
 
@@ -147,14 +181,18 @@ def _fold(x: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding
 def _lp_pool(rank: int) -> Any:
     def reference(x: Any, p: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Any:
         kernel = _many(kernel_size, rank)
-        windows = _windows(x, kernel, kernel if stride is None else _many(stride, rank), (0,) * rank, (1,) * rank, ceil_mode, 0)
+        windows = _windows(
+            x, kernel, kernel if stride is None else _many(stride, rank), (0,) * rank, (1,) * rank, ceil_mode, 0
+        )
         return (windows**p).sum(x.ndim - rank) ** (1 / p)
 
     return reference
 
 
 def _max_unpool(rank: int) -> Any:
-    def reference(x: Any, indices: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None) -> Any:
+    def reference(
+        x: Any, indices: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None
+    ) -> Any:
         kernel = _many(kernel_size, rank)
         steps = kernel if stride is None else _many(stride, rank)
         size = output_size or [(n - 1) * s + k for n, s, k in zip(x.shape[-rank:], steps, kernel, strict=True)]
@@ -209,44 +247,82 @@ _AVG2D = [
 
 SAMPLES = {
     "conv1d": Samples(
-        _conv, [call(Array(2, 3, 6), Array(4, 3, 3), Array(4)), call(Array(2, 6), Array(2, 1, 2), None, 2, 1, 2, 2)], tolerance={"float32": 1e-4}
+        _conv,
+        [call(Array(2, 3, 6), Array(4, 3, 3), Array(4)), call(Array(2, 6), Array(2, 1, 2), None, 2, 1, 2, 2)],
+        tolerance={"float32": 1e-4},
     ),
     "conv2d": Samples(_conv, _CONV2D, tolerance={"float32": 1e-4}),
     "conv3d": Samples(
         _conv,
-        [call(Array(1, 2, 3, 3, 3), Array(2, 2, 2, 2, 2), Array(2)), call(Array(1, 2, 3, 4, 3), Array(2, 1, 2, 2, 1), None, 2, 1, 1, 2)],
+        [
+            call(Array(1, 2, 3, 3, 3), Array(2, 2, 2, 2, 2), Array(2)),
+            call(Array(1, 2, 3, 4, 3), Array(2, 1, 2, 2, 1), None, 2, 1, 1, 2),
+        ],
         tolerance={"float32": 1e-4},
     ),
     "conv_transpose1d": Samples(
-        _conv_transpose, [call(Array(2, 3, 4), Array(3, 2, 3), Array(2)), call(Array(2, 4), Array(2, 1, 2), None, 2, 1, 1, 2)]
+        _conv_transpose,
+        [call(Array(2, 3, 4), Array(3, 2, 3), Array(2)), call(Array(2, 4), Array(2, 1, 2), None, 2, 1, 1, 2)],
     ),
     "conv_transpose2d": Samples(_conv_transpose, _TRANSPOSE2D, tolerance={"float32": 1e-4}),
     "conv_transpose3d": Samples(_conv_transpose, [call(Array(1, 2, 2, 2, 3), Array(2, 1, 2, 2, 2), Array(1), 2)]),
-    "max_pool1d": Samples(_max_pool(1), [call(Array(2, 2, 6), 2), call(Array(2, 7), 3, 2, 1), call(Array(1, 2, 7), 2, ceil_mode=True)]),
+    "max_pool1d": Samples(
+        _max_pool(1), [call(Array(2, 2, 6), 2), call(Array(2, 7), 3, 2, 1), call(Array(1, 2, 7), 2, ceil_mode=True)]
+    ),
     "max_pool2d": Samples(_max_pool(2), _MAX2D),
-    "max_pool3d": Samples(_max_pool(3), [call(Array(1, 2, 4, 4, 2), 2), call(Array(1, 3, 4, 3), (2, 2, 1), 1, (1, 0, 0))]),
+    "max_pool3d": Samples(
+        _max_pool(3), [call(Array(1, 2, 4, 4, 2), 2), call(Array(1, 3, 4, 3), (2, 2, 1), 1, (1, 0, 0))]
+    ),
     "avg_pool1d": Samples(_avg_pool(1), [call(Array(2, 2, 6), 2), call(Array(2, 7), 3, 2, 1, True, False)]),
     "avg_pool2d": Samples(_avg_pool(2), _AVG2D, same_dtype=False),
-    "avg_pool3d": Samples(_avg_pool(3), [call(Array(1, 2, 4, 4, 2), 2), call(Array(1, 3, 4, 3), (2, 2, 1), 1, (1, 0, 0))]),
+    "avg_pool3d": Samples(
+        _avg_pool(3), [call(Array(1, 2, 4, 4, 2), 2), call(Array(1, 3, 4, 3), (2, 2, 1), 1, (1, 0, 0))]
+    ),
     "adaptive_avg_pool1d": Samples(_adaptive(1, np.mean), [call(Array(2, 2, 7), 3), call(Array(2, 6), 2)]),
     "adaptive_avg_pool2d": Samples(
-        _adaptive(2, np.mean), [call(Array(2, 2, 4, 6), (2, 3)), call(Array(1, 2, 5, 4), 3), call(Array(2, 3, 3), 1), call(Array(1, 2, 4, 5), (None, 2))]
+        _adaptive(2, np.mean),
+        [
+            call(Array(2, 2, 4, 6), (2, 3)),
+            call(Array(1, 2, 5, 4), 3),
+            call(Array(2, 3, 3), 1),
+            call(Array(1, 2, 4, 5), (None, 2)),
+        ],
     ),
-    "adaptive_avg_pool3d": Samples(_adaptive(3, np.mean), [call(Array(1, 2, 3, 4, 2), (2, 3, 1)), call(Array(1, 2, 2, 2), 1)]),
-    "adaptive_max_pool1d": Samples(_adaptive(1, np.max), [call(Array(2, 2, 7), 3), call(Array(2, 6), 2, return_indices=True)]),
+    "adaptive_avg_pool3d": Samples(
+        _adaptive(3, np.mean), [call(Array(1, 2, 3, 4, 2), (2, 3, 1)), call(Array(1, 2, 2, 2), 1)]
+    ),
+    "adaptive_max_pool1d": Samples(
+        _adaptive(1, np.max), [call(Array(2, 2, 7), 3), call(Array(2, 6), 2, return_indices=True)]
+    ),
     "adaptive_max_pool2d": Samples(
-        _adaptive(2, np.max), [call(Array(2, 2, 4, 6), (2, 3), True), call(Array(1, 2, 5, 4), 3), call(Array(2, 3, 3), (None, 1))]
+        _adaptive(2, np.max),
+        [call(Array(2, 2, 4, 6), (2, 3), True), call(Array(1, 2, 5, 4), 3), call(Array(2, 3, 3), (None, 1))],
     ),
     "adaptive_max_pool3d": Samples(_adaptive(3, np.max), [call(Array(1, 2, 3, 4, 2), (2, 3, 1), True)]),
-    "unfold": Samples(_unfold, [call(Array(2, 2, 4, 5), 2), call(Array(1, 2, 5, 5), (2, 3), 2, 1, 2), call(Array(2, 4, 4), 2)]),
+    "unfold": Samples(
+        _unfold, [call(Array(2, 2, 4, 5), 2), call(Array(1, 2, 5, 5), (2, 3), 2, 1, 2), call(Array(2, 4, 4), 2)]
+    ),
     "fold": Samples(_fold, [call(Array(2, 8, 12), (4, 5), 2), call(Array(4, 9), 4, 2)]),
-    "lp_pool1d": Samples(_lp_pool(1), [call(Array(2, 2, 6, low=0.1), 2, 2), call(Array(2, 7, low=0.1), 3, 3, 2)], tolerance={"float32": 1e-4}),
-    "lp_pool2d": Samples(_lp_pool(2), [call(Array(2, 2, 4, 6, low=0.1), 2, 2), call(Array(2, 5, 5, low=0.1), 3, (3, 2), 2)], tolerance={"float32": 1e-4}),
+    "lp_pool1d": Samples(
+        _lp_pool(1),
+        [call(Array(2, 2, 6, low=0.1), 2, 2), call(Array(2, 7, low=0.1), 3, 3, 2)],
+        tolerance={"float32": 1e-4},
+    ),
+    "lp_pool2d": Samples(
+        _lp_pool(2),
+        [call(Array(2, 2, 4, 6, low=0.1), 2, 2), call(Array(2, 5, 5, low=0.1), 3, (3, 2), 2)],
+        tolerance={"float32": 1e-4},
+    ),
     "lp_pool3d": Samples(_lp_pool(3), [call(Array(1, 2, 2, 4, 2, low=0.1), 2, 2)], tolerance={"float32": 1e-4}),
     "max_unpool1d": Samples(_max_unpool(1), [call(Array(1, 2), Array(values=[[1, 2]], dtype="int64"), 2)]),
     "max_unpool2d": Samples(
         _max_unpool(2),
-        [call(Array(1, 1, 2, 2), Array(values=[[[[0, 3], [9, 14]]]], dtype="int64"), 2), call(Array(1, 1, 2), Array(values=[[[4, 7]]], dtype="int64"), 2, output_size=[3, 4])],
+        [
+            call(Array(1, 1, 2, 2), Array(values=[[[[0, 3], [9, 14]]]], dtype="int64"), 2),
+            call(Array(1, 1, 2), Array(values=[[[4, 7]]], dtype="int64"), 2, output_size=[3, 4]),
+        ],
     ),
-    "max_unpool3d": Samples(_max_unpool(3), [call(Array(1, 1, 1, 2), Array(values=[[[[3, 7]]]], dtype="int64"), (2, 1, 2))]),
+    "max_unpool3d": Samples(
+        _max_unpool(3), [call(Array(1, 1, 1, 2), Array(values=[[[[3, 7]]]], dtype="int64"), (2, 1, 2))]
+    ),
 }

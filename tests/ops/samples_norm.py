@@ -19,7 +19,14 @@ def _affine(y: Any, weight: Any, bias: Any) -> Any:
 
 
 def _batch_norm(
-    x: Any, mean: Any, var: Any, weight: Any = None, bias: Any = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5
+    x: Any,
+    mean: Any,
+    var: Any,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
 ) -> Any:
     if training:
         axes = (0, *range(2, x.ndim))
@@ -45,9 +52,20 @@ def _group_norm(x: Any, groups: int, weight: Any = None, bias: Any = None, eps: 
 
 
 def _instance_norm(
-    x: Any, mean: Any = None, var: Any = None, weight: Any = None, bias: Any = None, own: bool = True, momentum: float = 0.1, eps: float = 1e-5
+    x: Any,
+    mean: Any = None,
+    var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    own: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
 ) -> Any:
-    return _group_norm(x, x.shape[1], weight, bias, eps) if own else _batch_norm(x, mean, var, weight, bias, False, momentum, eps)
+    return (
+        _group_norm(x, x.shape[1], weight, bias, eps)
+        if own
+        else _batch_norm(x, mean, var, weight, bias, False, momentum, eps)
+    )
 
 
 def _local_response_norm(x: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Any:
@@ -87,7 +105,13 @@ def _check_alpha(result: Any, x: Any, p: float = 0.5, training: bool = False, in
 
 
 def _embedding(
-    i: Any, w: Any, padding_idx: Any = None, max_norm: Any = None, norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False
+    i: Any,
+    w: Any,
+    padding_idx: Any = None,
+    max_norm: Any = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
 ) -> Any:
     return w[i]
 
@@ -129,7 +153,13 @@ SAMPLES = {
             call(Array(0, 4), Array(2, 4), Array(2)),
         ],
     ),
-    "bilinear": Samples(_bilinear, [call(Array(3, 2), Array(3, 4), Array(2, 2, 4), Array(2)), call(Array(2, 2, 2), Array(2, 2, 3), Array(2, 2, 3))]),
+    "bilinear": Samples(
+        _bilinear,
+        [
+            call(Array(3, 2), Array(3, 4), Array(2, 2, 4), Array(2)),
+            call(Array(2, 2, 2), Array(2, 2, 3), Array(2, 2, 3)),
+        ],
+    ),
     "batch_norm": Samples(
         _batch_norm,
         [
@@ -143,12 +173,27 @@ SAMPLES = {
     ),
     "layer_norm": Samples(
         _layer_norm,
-        [call(Array(3, 4), (4,), Array(4), Array(4)), call(Array(2, 3, 2), (3, 2), Array(3, 2)), call(Array(3, 4), 4, eps=0.1), only(call(Array(0, 4), (4,)), grad=False)],
+        [
+            call(Array(3, 4), (4,), Array(4), Array(4)),
+            call(Array(2, 3, 2), (3, 2), Array(3, 2)),
+            call(Array(3, 4), 4, eps=0.1),
+            only(call(Array(0, 4), (4,)), grad=False),
+        ],
         tolerance=_LOOSE,
     ),
-    "rms_norm": Samples(_rms_norm, [call(Array(3, 4), (4,), Array(4)), call(Array(2, 3, 2), (3, 2)), call(Array(3, 4), (4,), None, 0.1)], tolerance=_LOOSE),
+    "rms_norm": Samples(
+        _rms_norm,
+        [call(Array(3, 4), (4,), Array(4)), call(Array(2, 3, 2), (3, 2)), call(Array(3, 4), (4,), None, 0.1)],
+        tolerance=_LOOSE,
+    ),
     "group_norm": Samples(
-        _group_norm, [call(Array(2, 4, 3), 2, Array(4), Array(4)), call(Array(2, 4, 2, 2), 4), call(Array(2, 4, 3), 1, Array(4), eps=0.1)], tolerance=_LOOSE
+        _group_norm,
+        [
+            call(Array(2, 4, 3), 2, Array(4), Array(4)),
+            call(Array(2, 4, 2, 2), 4),
+            call(Array(2, 4, 3), 1, Array(4), eps=0.1),
+        ],
+        tolerance=_LOOSE,
     ),
     "instance_norm": Samples(
         _instance_norm,
@@ -159,14 +204,36 @@ SAMPLES = {
         ],
         tolerance=_LOOSE,
     ),
-    "local_response_norm": Samples(_local_response_norm, [call(Array(2, 5, 2), 3, 0.5), call(Array(1, 4, 2, 2), 2, 1.0, 0.5, 2.0)]),
-    "dropout": Samples(None, [call(Array(4, 5)), call(Array(4, 5), 0.2), call(Array(4, 5), training=False), call(Array(3, 3), 1.0)], check=_dropout(False), random=True),
+    "local_response_norm": Samples(
+        _local_response_norm, [call(Array(2, 5, 2), 3, 0.5), call(Array(1, 4, 2, 2), 2, 1.0, 0.5, 2.0)]
+    ),
+    "dropout": Samples(
+        None,
+        [call(Array(4, 5)), call(Array(4, 5), 0.2), call(Array(4, 5), training=False), call(Array(3, 3), 1.0)],
+        check=_dropout(False),
+        random=True,
+    ),
     "dropout1d": Samples(None, [call(Array(4, 5, 2)), call(Array(9, 2))], check=_dropout(True, 2), random=True),
     "dropout2d": Samples(None, [call(Array(4, 5, 2, 2), 0.3), call(Array(4, 5, 2))], check=_dropout(True), random=True),
-    "dropout3d": Samples(None, [call(Array(4, 3, 1, 2, 2), 0.3), call(Array(9, 2, 1, 2))], check=_dropout(True, 4), random=True),
-    "alpha_dropout": Samples(None, [call(Array(4, 5), training=True), call(Array(4, 5), 0.3, True), call(Array(4, 5))], check=_check_alpha, random=True),
+    "dropout3d": Samples(
+        None, [call(Array(4, 3, 1, 2, 2), 0.3), call(Array(9, 2, 1, 2))], check=_dropout(True, 4), random=True
+    ),
+    "alpha_dropout": Samples(
+        None,
+        [call(Array(4, 5), training=True), call(Array(4, 5), 0.3, True), call(Array(4, 5))],
+        check=_check_alpha,
+        random=True,
+    ),
     "feature_alpha_dropout": Samples(None, [call(Array(4, 5, 2), training=True)], check=_check_alpha, random=True),
-    "embedding": Samples(_embedding, [call(_INDICES, Array(5, 2)), call(_LINE, Array(5, 2)), call(Array(values=2, dtype="int64"), Array(5, 2)), call(Array(0, dtype="int64"), Array(5, 2))]),
+    "embedding": Samples(
+        _embedding,
+        [
+            call(_INDICES, Array(5, 2)),
+            call(_LINE, Array(5, 2)),
+            call(Array(values=2, dtype="int64"), Array(5, 2)),
+            call(Array(0, dtype="int64"), Array(5, 2)),
+        ],
+    ),
     "embedding_bag": Samples(
         _embedding_bag,
         [

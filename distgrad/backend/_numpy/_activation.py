@@ -1,7 +1,8 @@
 """GELU and SiLU in blocks that stay in cache.
 
-The error function in float32 is ``tanh(x P(x^2))`` with a polynomial P of degree 5, fitted (weighted least squares by Lawson's method on
-Chebyshev points of [0, 4]) so that its relative error stays below 6e-7: NumPy's tanh is vectorised, and beyond 4 the result is 1.
+The error function in float32 is ``tanh(x P(x^2))`` with a polynomial P of degree 5, fitted (weighted least squares by
+Lawson's method on Chebyshev points of [0, 4]) so that its relative error stays below 6e-7: NumPy's tanh is vectorised,
+and beyond 4 the result is 1.
 """
 
 from collections.abc import Callable

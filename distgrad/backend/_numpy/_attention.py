@@ -1,8 +1,8 @@
 """Scaled dot-product attention in blocks of query rows, so that memory grows linearly with the sequence.
 
-A block holds whole rows of scores, so its softmax is exact at once; the backward pass computes the scores again from the rows'
-log-sum-exp, after T. Dao et al., "FlashAttention" (2022, arXiv:2205.14135). With a causal mask, keys that no row of a block sees are
-never touched.
+A block holds whole rows of scores, so its softmax is exact at once; the backward pass computes the scores again from
+the rows' log-sum-exp, after T. Dao et al., "FlashAttention" (2022, arXiv:2205.14135). With a causal mask, keys that no
+row of a block sees are never touched.
 """
 
 from collections.abc import Iterator
@@ -72,10 +72,11 @@ def _scores(q: Array, k: Array, mask: Array | None, causal: bool, scale: float, 
 def forward(
     q: Array, k: Array, v: Array, mask: Array | None, keep: Array | None, causal: bool, scale: float, p: float
 ) -> tuple[Array, Array]:
-    """The attention (B, H, L, Ev) and each row's log-sum-exp (B, H, L), from q (B, H, L, E), k (B, H, S, E) and v (B, H, S, Ev).
+    """The attention (B, H, L, Ev) and each row's log-sum-exp (B, H, L), from q (B, H, L, E), k (B, H, S, E) and v (B,
+    H, S, Ev).
 
-    `mask` (B, H, L, S) is boolean or is added to the scores; `keep` (B, H, L, S) says which weights dropout leaves. A row that sees no
-    key gives 0.
+    `mask` (B, H, L, S) is boolean or is added to the scores; `keep` (B, H, L, S) says which weights dropout leaves. A
+    row that sees no key gives 0.
     """
     out = _empty_like(q, v.shape[3])
     lse = np.empty(q.shape[:3], dtype=q.dtype)
@@ -102,9 +103,19 @@ def forward(
 
 
 def backward(
-    g: Array, q: Array, k: Array, v: Array, out: Array, lse: Array, mask: Array | None, keep: Array | None, causal: bool,
-    scale: float, p: float, needs_mask: bool,
-) -> tuple[Array, Array, Array, Array | None]:  # fmt: skip
+    g: Array,
+    q: Array,
+    k: Array,
+    v: Array,
+    out: Array,
+    lse: Array,
+    mask: Array | None,
+    keep: Array | None,
+    causal: bool,
+    scale: float,
+    p: float,
+    needs_mask: bool,
+) -> tuple[Array, Array, Array, Array | None]:
     """The gradients of q, k, v and, if wanted, of an added mask."""
     gq, gk, gv = _empty_like(q, q.shape[3]), _empty_like(k, k.shape[3]), _empty_like(v, v.shape[3])
     gk[...] = 0

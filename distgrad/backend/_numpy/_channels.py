@@ -1,7 +1,7 @@
 """Channels-last views, and sums and affine maps per channel.
 
-NumPy runs its inner loop along the last axis, which for a few channels is far too short. Where rows lie without gaps, the functions here
-treat several rows as one long row.
+NumPy runs its inner loop along the last axis, which for a few channels is far too short. Where rows lie without gaps,
+the functions here treat several rows as one long row.
 """
 
 import functools

@@ -1,8 +1,9 @@
-"""Convolution in any number of spatial dimensions: windows copied block by block into rows, and one matrix product a block.
+"""Convolution in any number of spatial dimensions: windows copied block by block into rows, and one matrix product a
+block.
 
-Inside, everything is channels-last: a row then consists of long contiguous runs. Results are (N, C, ...) views of channels-last memory,
-so a chain of layers stays in that layout. The gradients use the same means: that of the input is a convolution of the output's
-gradient with flipped weights where the stride is 1, else the adjoint of the copy.
+Inside, everything is channels-last: a row then consists of long contiguous runs. Results are (N, C, ...) views of
+channels-last memory, so a chain of layers stays in that layout. The gradients use the same means: that of the input is
+a convolution of the output's gradient with flipped weights where the stride is 1, else the adjoint of the copy.
 """
 
 import math
@@ -157,7 +158,13 @@ def _part(x: Array, group: slice | None) -> Array:
 
 
 def forward(
-    x: Array, w: Array, bias: Array | None, stride: Shape, padding: tuple[tuple[int, int], ...], dilation: Shape, groups: int
+    x: Array,
+    w: Array,
+    bias: Array | None,
+    stride: Shape,
+    padding: tuple[tuple[int, int], ...],
+    dilation: Shape,
+    groups: int,
 ) -> Array:
     """x (N, C, ...) with w (O, C / groups, *kernel): (N, O, ...), in channels-last memory."""
     dtype = x.dtype
@@ -188,7 +195,7 @@ def _convolve(x: Array, weight: Array, plan: _Plan, out: Array) -> None:
 
 def _taps(windows: Array, plan: _Plan) -> Iterator[tuple[tuple[int, ...], Array]]:
     """For each tap of the kernel, the view (images, *outputs, C) of what it multiplies."""
-    lead = (slice(None),) * (len(plan.kernel) + 1)
+    lead: tuple[Any, ...] = (slice(None),) * (len(plan.kernel) + 1)
     for tap in np.ndindex(plan.kernel):
         yield tap, windows[(*lead, *tap)]
 
@@ -240,13 +247,13 @@ def _depthwise_grad_weight(g: Array, x: Array, plan: _Plan, shape: Shape) -> Arr
         gradient = g[block.first : block.last, block.top : block.bottom]
         gradient = gradient.reshape(-1, channels, shape[0] // channels)
         for tap, view in _taps(source[block], plan):
-            target = result[:, :, *tap]
-            target += np.einsum("mc,mck->ck", view.reshape(-1, channels), gradient)
+            place: tuple[Any, ...] = (slice(None), slice(None), *tap)
+            result[place] += np.einsum("mc,mck->ck", view.reshape(-1, channels), gradient)
     return result.reshape(shape)
 
 
 def _flipped(w: Array, groups: int) -> Array:
-    """The weights with which a stride-1 convolution of g gives x's gradient: (C, O / groups, *kernel), taps reversed."""
+    """The weights with which a stride-1 convolution of g gives x's gradient: (C, O / groups, *kernel)."""
     o, c = w.shape[:2]
     spatial = tuple(range(2, w.ndim))
     grouped = np.flip(w, spatial).reshape(groups, o // groups, c, *w.shape[2:])

@@ -21,7 +21,10 @@ def check_classes(target: Array, classes: int, ignore: int) -> tuple[Array, Arra
     keep = target != ignore
     wrong = keep & ((target < 0) | (target >= classes))
     if wrong.any():
-        raise IndexError(f"Target {target[wrong][0]} is out of bounds: expected a class between 0 and {classes - 1}, or ignore_index {ignore}")
+        raise IndexError(
+            f"Target {target[wrong][0]} is out of bounds: expected a class between 0 and {classes - 1}, or "
+            f"ignore_index {ignore}"
+        )
     return np.where(keep, target, 0), keep
 
 
@@ -29,7 +32,8 @@ _SAFE = 80.0  # exp of this, times a million, is a float32
 
 
 def exp_rows(x: Array, classes: Array) -> tuple[Array | float, Array, Array, Array, Array]:
-    """For rows (M, C): a shift, exp(x - shift), its sums (M, 1), their logarithms plus the shift (M,), and x at `classes` (M,).
+    """For rows (M, C): a shift, exp(x - shift), its sums (M, 1), their logarithms plus the shift (M,), and x at
+    `classes` (M,).
 
     The shift is 0 where no value is large, else each row's maximum (M, 1).
     """

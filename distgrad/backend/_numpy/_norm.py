@@ -1,7 +1,7 @@
 """Normalisation: passes over blocks of rows that stay in cache.
 
-Batch normalisation works on channels-last memory as rows (M, C), several of which make one long row; on channels-first memory it
-works plane by plane. Layer normalisation works on rows (M, D).
+Batch normalisation works on channels-last memory as rows (M, C), several of which make one long row; on channels-first
+memory it works plane by plane. Layer normalisation works on rows (M, D).
 """
 
 from collections.abc import Iterator
@@ -109,7 +109,9 @@ def batch_sums(g: Array, x: Array, mean: Array, invstd: Array) -> tuple[Array, A
 def batch_grad_input(
     g: Array, x: Array, mean: Array, invstd: Array, weight: Array | None, mean_g: Array | None, mean_gx: Array | None
 ) -> Array:
-    """``w * invstd * (g - mean_g - xhat * mean_gx)`` with xhat = (x - mean) * invstd; without means, ``w * invstd * g``."""
+    """``w * invstd * (g - mean_g - xhat * mean_gx)`` with xhat = (x - mean) * invstd; without means, ``w * invstd *
+    g``.
+    """
     scale = invstd if weight is None else invstd * weight
     g_rows, rows = _as_rows(g), _as_rows(x)
     last = g_rows is not None and rows is not None
@@ -127,7 +129,12 @@ def batch_grad_input(
         np.multiply(g_long, spread(scale), out=out, casting="same_kind")
         return _like(out, x, last)
     # out = scale * g - slope * (x - mean) - offset
-    slope, offset, centre, factor = spread(scale * invstd * mean_gx), spread(scale * mean_g), spread(mean), spread(scale)
+    slope, offset, centre, factor = (
+        spread(scale * invstd * mean_gx),
+        spread(scale * mean_g),
+        spread(mean),
+        spread(scale),
+    )
     for block in _row_blocks(len(long), long[:1].size):
         d = np.subtract(long[block], centre, out=scratch("norm.a", long[block].shape, mean.dtype))
         d *= slope
@@ -187,13 +194,19 @@ def layer_backward(
         xhat += inner @ average
         np.add(inner, xhat, out=target)
         target *= invstd[block]
-    return (None if gx is None else gx.astype(x.dtype, copy=False)), (gw if needs[1] else None), (gb if needs[2] else None)
+    return (
+        (None if gx is None else gx.astype(x.dtype, copy=False)),
+        (gw if needs[1] else None),
+        (gb if needs[2] else None),
+    )
 
 
 def group_forward(
     x: Array, groups: int, weight: Array | None, bias: Array | None, eps: float
 ) -> tuple[Array, Array, Array]:
-    """Each group of channels of each sample of (N, C, ...) normalised, then the affine map per channel; mean and 1/std (N, G)."""
+    """Each group of channels of each sample of (N, C, ...) normalised, then the affine map per channel; mean and 1/std
+    (N, G).
+    """
     n, c = x.shape[:2]
     planes = _planes(x)
     wide = np.float32 if x.dtype.itemsize < 4 else x.dtype
@@ -221,7 +234,9 @@ def _row_statistics(rows: Array, eps: float, wide: Any) -> tuple[Array, Array]:
     return mean, np.reciprocal(invstd, out=invstd)
 
 
-def _per_plane(mean: Array, invstd: Array, n: int, c: int, weight: Array | None, bias: Array | None) -> tuple[Array, Array]:
+def _per_plane(
+    mean: Array, invstd: Array, n: int, c: int, weight: Array | None, bias: Array | None
+) -> tuple[Array, Array]:
     """Factor and summand of each channel of each sample (N, C, 1), for which ``x * factor + summand`` is the result."""
     width = n * c // mean.size if mean.size else 1
     scale = np.repeat(invstd.reshape(n, -1), width, axis=1)
