@@ -492,7 +492,7 @@ class Tensor(TensorBase):
         copy: bool = False,
         memory_format: Any = None,
     ) -> "Tensor":
-        """This tensor on a device, in a dtype: ``to("cuda")``, ``to(float64)``, ``to("cuda", float16)``, ``to(other)``."""
+        """This tensor on a device, in a dtype: ``to("cuda")``, ``to(float64)``, ``to("cuda", float16)``, ``to(t)``."""
         where, to = ops.split_to_arguments(args, device, dtype)
         return ops.move(self, where, to, copy)  # type: ignore[no-any-return]
 
@@ -968,7 +968,8 @@ def _empty(cls: type[Tensor]) -> Tensor:
 
 TYPE_NAMES = {
     "float32": "FloatTensor", "float64": "DoubleTensor", "float16": "HalfTensor", "bfloat16": "BFloat16Tensor",
-    "int64": "LongTensor", "int32": "IntTensor", "int16": "ShortTensor", "int8": "CharTensor", "uint8": "ByteTensor", "bool": "BoolTensor",
+    "int64": "LongTensor", "int32": "IntTensor", "int16": "ShortTensor", "int8": "CharTensor",
+    "uint8": "ByteTensor", "bool": "BoolTensor",
     "complex64": "ComplexFloatTensor", "complex128": "ComplexDoubleTensor", "uint16": "UInt16Tensor",
     "uint32": "UInt32Tensor", "uint64": "UInt64Tensor",
 }  # fmt: skip

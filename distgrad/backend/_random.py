@@ -77,7 +77,7 @@ class Stream:
     def uniform(self, shape: Shape, dtype: "np.dtype[np.floating]") -> Array:
         """Uniform numbers in [0, 1)."""
         if dtype == np.float32 or dtype == np.float64:
-            return self._generator.random(shape, dtype=dtype)  # type: ignore[arg-type]
+            return self._generator.random(shape, dtype=dtype)
         return self._coarse_uniform(shape, dtype)
 
     def _coarse_uniform(self, shape: Shape, dtype: "np.dtype[np.floating]") -> Array:

@@ -170,6 +170,13 @@ def scalar_tensor(
     return full((), s, dtype=dtype_or_default(dtype), device=device, requires_grad=requires_grad)
 
 
+def number_of(value: Any) -> Any:
+    """A Python number; of a 0-d tensor or a NumPy scalar, its value."""
+    if isinstance(value, TensorBase):
+        return value._data.item()
+    return value.item() if isinstance(value, (np.generic, np.ndarray)) else value
+
+
 # ---- filled ----------------------------------------------------------------------------------------------------------
 
 
@@ -225,7 +232,7 @@ def full(
     pin_memory: bool = False,
 ) -> "Tensor":
     """A tensor of a shape with one value everywhere, whose type decides the dtype (Python floats: the default one)."""
-    value = fill_value.item() if isinstance(fill_value, TensorBase) else fill_value
+    value = number_of(fill_value)
     chosen = values_of(value).dtype if dtype is None and out is None else dtype_or_default(dtype, out)
     return deliver(place(device).xp.full(sizes((size,)), value, chosen), requires_grad, out, device)
 
@@ -316,7 +323,7 @@ def full_like(
 ) -> "Tensor":
     """A tensor of the shape, dtype and device of `input` with one value everywhere."""
     backend, model, chosen = like(input, dtype, device, "full_like")
-    value = fill_value.item() if isinstance(fill_value, TensorBase) else fill_value
+    value = number_of(fill_value)
     return deliver(backend.xp.full_like(model, value, dtype=chosen), requires_grad, None, device)
 
 

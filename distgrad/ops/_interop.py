@@ -76,7 +76,7 @@ def asarray(
         raise ValueError("asarray: a change of dtype or device needs a copy, which copy=False forbids")
     if requires_grad and not moved.requires_grad:
         return finish(moved._data, True)
-    return detach(moved) if moved.requires_grad and not requires_grad else moved  # type: ignore[no-any-return]
+    return detach(moved) if moved.requires_grad and not requires_grad else moved
 
 
 def _shared(obj: Any) -> Any:

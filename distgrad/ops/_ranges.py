@@ -8,21 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._typing import Array
-from ..autograd._base import TensorBase, wrap
+from ..autograd._base import wrap
 from ..backend import as_dtype, backend_of, get_default_dtype
 from ..errors import ShapeError
 from ._common import tensor_of
-from ._creation import deliver, dtype_or_default, place
+from ._creation import deliver, dtype_or_default, number_of, place
 from ._join import cat
 from ._shape import expand, reshape
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
-
-
-def _number(value: Any) -> Any:
-    """A Python number; of a 0-d tensor or a NumPy scalar, its value."""
-    return value.item() if isinstance(value, (TensorBase, np.generic, np.ndarray)) else value
 
 
 def arange(
@@ -44,7 +39,7 @@ def arange(
     """
     if end is None:
         start, end = 0, start
-    start, end, step = _number(start), _number(end), _number(step)
+    start, end, step = number_of(start), number_of(end), number_of(step)
     if step == 0 or (end - start) * step < 0:
         raise ValueError(f"arange: expected a step other than 0 that leads from {start} to {end}, got {step}")
     whole = all(isinstance(v, int) for v in (start, end, step))
@@ -79,7 +74,7 @@ def range_(
     """As `arange`, with `end` included where a step reaches it, in the default dtype; torch's old `range`."""
     if end is None:
         start, end = 0, start
-    start, end, step = _number(start), _number(end), _number(step)
+    start, end, step = number_of(start), number_of(end), number_of(step)
     if step == 0 or (end - start) * step < 0:
         raise ValueError(f"range: expected a step other than 0 that leads from {start} to {end}, got {step}")
     values = place(device).xp.arange(math.floor((end - start) / step) + 1, dtype=np.float64) * step + start
@@ -104,7 +99,7 @@ def linspace(
         ValueError: steps < 0.
     """
     chosen = dtype_or_default(dtype, out)
-    values = _spaced(place(device).xp, _number(start), _number(end), steps, chosen, "linspace")
+    values = _spaced(place(device).xp, number_of(start), number_of(end), steps, chosen, "linspace")
     return deliver(values.astype(chosen, copy=False), requires_grad, out, device)
 
 
@@ -138,7 +133,7 @@ def logspace(
     """``base ** linspace(start, end, steps)``."""
     chosen = dtype_or_default(dtype, out)
     xp = place(device).xp
-    exponents = _spaced(xp, _number(start), _number(end), steps, np.dtype(np.float64), "logspace")
+    exponents = _spaced(xp, number_of(start), number_of(end), steps, np.dtype(np.float64), "logspace")
     return deliver(xp.power(float(base), exponents).astype(chosen, copy=False), requires_grad, out, device)
 
 

@@ -129,8 +129,8 @@ class Samples:
         reference: the same function on NumPy arrays; None where `check` judges the result.
         calls: what to call it with.
         dtypes: the dtypes to run each call in.
-        check: ``check(result, *args, **kwargs)`` on host arrays asserts what holds of the result, if it is random or one
-            of several right ones.
+        check: ``check(result, *args, **kwargs)`` on host arrays asserts what holds of the result, if it is random or
+            one of several right ones.
         random: the function draws random numbers; the seed is set before each call.
         tolerance: relative and absolute, instead of the dtype's.
         same_dtype: whether floating-point results have the dtype of the test, when all floating-point inputs have it.
