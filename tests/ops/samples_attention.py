@@ -121,34 +121,27 @@ def _network(gates: int, states: int) -> list[Any]:
     def hx(count: int, batch: int, hidden: int) -> Any:
         return tuple(Array(count, batch, hidden) for _ in range(states)) if states == 2 else Array(count, batch, hidden)
 
+    def big(*args: Any) -> Any:
+        return only(call(*args), twice=False)
+
     two = [*weights(2, 2, True), *weights(2, 2, True), *weights(4, 2, True), *weights(4, 2, True)]
+    pair = [*weights(2, 2, True), *weights(2, 2, True)]
     return [
-        call(Array(3, 2, 2), hx(1, 2, 2), weights(2, 2, True), True, 1, 0.0, True, False),
-        call(Array(2, 3, 2), hx(1, 2, 3), weights(2, 3, False), False, 1, 0.0, False, False, True),
-        only(call(Array(2, 1, 2), hx(4, 1, 2), two, True, 2, 0.0, True, True), twice=False),
-        only(
-            call(
-                Array(5, 2),
-                hx(2, 2, 2),
-                [*weights(2, 2, True), *weights(2, 2, True)],
-                True,
-                1,
-                0.0,
-                True,
-                True,
-                False,
-                [2, 2, 1],
-            ),
-            twice=False,
-        ),
+        call(Array(2, 1, 1), hx(1, 1, 1), weights(1, 1, True), True, 1, 0.0, True, False),
+        big(Array(3, 2, 2), hx(1, 2, 2), weights(2, 2, True), True, 1, 0.0, True, False),
+        big(Array(2, 3, 2), hx(1, 2, 3), weights(2, 3, False), False, 1, 0.0, False, False, True),
+        big(Array(2, 1, 2), hx(4, 1, 2), two, True, 2, 0.0, True, True),
+        big(Array(5, 2), hx(2, 2, 2), pair, True, 1, 0.0, True, True, False, [2, 2, 1]),
     ]
 
 
 def _cell(gates: int, states: int) -> list[Any]:
-    h: Any = (Array(2, 2), Array(2, 2)) if states == 2 else Array(2, 2)
+    def hx(width: int) -> Any:
+        return (Array(2, width), Array(2, width)) if states == 2 else Array(2, width)
+
     return [
-        call(Array(2, 3), h, Array(gates * 2, 3), Array(gates * 2, 2), Array(gates * 2), Array(gates * 2)),
-        only(call(Array(2, 3), h, Array(gates * 2, 3), Array(gates * 2, 2)), twice=False),
+        call(Array(2, 1), hx(1), Array(gates, 1), Array(gates, 1), Array(gates), Array(gates)),
+        only(call(Array(2, 3), hx(2), Array(gates * 2, 3), Array(gates * 2, 2)), twice=False),
     ]
 
 
