@@ -259,6 +259,8 @@ class _Pass:
         if node.__class__ is not Node:
             return self.function_step(node, g)
         op = node.op
+        if op.direct is not None:
+            node.out = self.destination(node.edges[op.direct])
         grads = op.raw_backward(node.backend.namespace, node, g, *saved)
         if grads.__class__ is not tuple:
             grads = (grads,)
@@ -267,6 +269,15 @@ class _Pass:
         if not self.retain and (saved or node.cache is not None or node.aux is not None):
             node.saved = node.cache = node.aux = None
         return grads
+
+    def destination(self, edge: Any) -> Any:
+        """The arena's memory for a leaf's gradient, if this is the only one to flow there and nobody else asks for it."""
+        if edge is None or edge.kind != LEAF or self.captured is not None:
+            return None
+        extra = edge._extra
+        if extra is None or extra.grad_slot is None or edge._grad is not None or extra.hooks:
+            return None
+        return extra.grad_slot._data if self.counts[edge] == 1 and edge not in self.buffers else None
 
     def graph_step(self, node: Node, g: Any) -> Any:
         """As `raw_step` on Tensors, recording the gradient computation itself."""
@@ -368,7 +379,8 @@ def accumulate_grad(leaf: Any, g: Any, *, owned: bool, graph: bool) -> None:
     extra = leaf._extra
     slot = None if extra is None else extra.grad_slot
     if slot is not None:
-        slot._data[...] = g
+        if g is not slot._data:  # an operation may have written it there itself
+            slot._data[...] = g
         leaf._grad = slot
     else:
         g = as_array(g)

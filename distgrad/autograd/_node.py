@@ -31,7 +31,7 @@ class Node:
     """
 
     __slots__ = (
-        "__weakref__", "aux", "backend", "cache", "cells", "edges", "extra", "needs", "op", "params", "saved",
+        "__weakref__", "aux", "backend", "cache", "cells", "edges", "extra", "needs", "op", "out", "params", "saved",
         "sequence",
         "shapes", "versions",
     )  # fmt: skip
@@ -44,6 +44,7 @@ class Node:
     cells: tuple[list[int], ...]
     versions: int
     sequence: int
+    out: Any  # while it runs backward: where the gradient of input `op.direct` may be written, or None
 
     def __init__(self, op: Any, backend: Any, params: tuple[Any, ...]) -> None:
         self.op = op

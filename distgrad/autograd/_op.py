@@ -38,6 +38,8 @@ class Op:
         broadcasts: the inputs were broadcast against each other; the engine undoes it.
         view: the output shares memory with the first input.
         non_differentiable: the outputs (by number) that have no gradient, such as indices.
+        direct: the input whose gradient `backward_fast` writes to ``ctx.out`` and returns, if that is not None: the
+            gradient's final place.
         quiet: forward runs with NumPy's floating-point warnings off, because inf and nan are results here.
     """
 
@@ -47,6 +49,7 @@ class Op:
     broadcasts: ClassVar[bool] = False
     view: ClassVar[bool] = False
     non_differentiable: ClassVar[tuple[int, ...]] = ()
+    direct: ClassVar[int | None] = None
     quiet: ClassVar[bool] = False
 
     forward: ClassVar[Callable[..., Any]]
@@ -104,7 +107,7 @@ def apply1(op: Any, a: Any, *params: Any) -> "Tensor":
     node = Node(op, backend, params)
     out = op.forward(node, x, *params)
     if out.__class__ is not x.__class__:
-        out = backend.asarray(out)
+        out = out if out.__class__ in _backends else backend.asarray(out)  # a copy to another device is one of its own
     result = wrap(out)
     if a._base is not None:
         sync_view(a)
@@ -220,7 +223,7 @@ def apply(op: Any, inputs: tuple[Any, ...], params: tuple[Any, ...] = ()) -> Any
     if raw.__class__ is tuple:
         result = tuple(wrap(r if r.__class__ is first.__class__ else backend.asarray(r)) for r in raw)
     else:
-        result = wrap(raw if raw.__class__ is first.__class__ else backend.asarray(raw))
+        result = wrap(raw if raw.__class__ in _backends else backend.asarray(raw))
     edges = tuple(_edge(t) for t in inputs)
     if mode.grad and any(e is not None for e in edges):
         needs = tuple(e is not None for e in edges)

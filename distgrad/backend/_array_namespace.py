@@ -47,11 +47,15 @@ class ArrayNamespace:
     def cumulative_sum(self, x: Array, /, *, axis: int) -> Array:
         return self._xp.cumsum(x, axis=axis, dtype=x.dtype)
 
-    def matmul(self, x: Array, y: Array, /) -> Array:
-        """By BLAS: 16-bit floats go through float32, and what BLAS cannot read is copied."""
+    def matmul(self, x: Array, y: Array, /, out: Array | None = None) -> Array:
+        """By BLAS: 16-bit floats go through float32, and what BLAS cannot read is copied. `out` may take the result."""
         if x.dtype.itemsize == 2 and x.dtype.kind in "fV":
-            return self._xp.asarray(self._xp.matmul(x.astype("float32"), y.astype("float32"))).astype(x.dtype)
-        return self._xp.matmul(_blas_readable(self._xp, x), _blas_readable(self._xp, y))
+            wide = self._xp.asarray(self._xp.matmul(x.astype("float32"), y.astype("float32")))
+            if out is None:
+                return wide.astype(x.dtype)
+            out[...] = wide
+            return out
+        return self._xp.matmul(_blas_readable(self._xp, x), _blas_readable(self._xp, y), out=out)
 
     def reshape(self, x: Array, /, shape: Shape) -> Array:
         return x.reshape(shape)

@@ -20,6 +20,7 @@ class Linear(Op):
 
     name = "Addmm"
     saves = ((1,), (0,), ())
+    direct = 1
 
     @staticmethod
     def forward(ctx: Node, x: Array, weight: Array, bias: Array | None) -> Array:
@@ -51,6 +52,23 @@ class Linear(Op):
                 gx = xp.reshape(gx, shape)
         if ctx.needs[1]:
             gw = xp.matmul(xp.swapaxes(g, 0, 1), x if len(shape) == 2 else xp.reshape(x, (rows, k)))
+        if ctx.needs[2]:
+            gb = xp.sum(g, axis=0)
+        return gx, gw, gb
+
+    @staticmethod
+    def backward_fast(xp: Any, ctx: Node, g: Any, x: Any, weight: Any) -> Any:
+        shape, (n, k), _ = ctx.shapes
+        if len(shape) != 2:
+            g = g.reshape(-1, n)
+            x = x if x is None else x.reshape(-1, k)
+        gx = gw = gb = None
+        if ctx.needs[0]:
+            gx = xp.matmul(g, weight)
+            if len(shape) != 2:
+                gx = gx.reshape(shape)
+        if ctx.needs[1]:
+            gw = xp.matmul(g.T, x, out=ctx.out)
         if ctx.needs[2]:
             gb = xp.sum(g, axis=0)
         return gx, gw, gb
