@@ -197,7 +197,7 @@ def replace_values(t: TensorBase, result: TensorBase, name: str, since: int | No
             f"place; use {name.rstrip('_')}() instead"
         )
     target = target_of(result)
-    if not data.flags.writeable:
+    if not backend_of(data).is_writable(data):
         raise AutogradError(
             f"{name}: this tensor is expanded or read-only memory, where one element stands for several; clone() it "
             "first"

@@ -59,6 +59,10 @@ class Backend(ABC):
         """The address of the first element."""
 
     @abstractmethod
+    def is_writable(self, array: Array) -> bool:
+        """Whether each element has memory of its own that may be written to; not so where an axis was expanded."""
+
+    @abstractmethod
     def quiet(self) -> AbstractContextManager[Any]:
         """A context without warnings of inf and nan."""
 

@@ -3,11 +3,12 @@
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .._typing import Array
 from ..autograd._base import wrap
 from ..autograd._node import Node
 from ..autograd._op import Op, apply
-from ..backend import backend_of
 from ..errors import DTypeError, ShapeError
 from ._common import need_same_dtype, tensor_of
 from ._generator import stream_of
@@ -187,8 +188,7 @@ def _common_lead(*tensors: Any) -> tuple[int, ...]:
     leads = {t._data.shape[:-2] for t in tensors}
     if len(leads) == 1:
         return leads.pop()  # type: ignore[no-any-return]
-    xp = backend_of(tensors[0]._data).xp
-    return tuple(xp.broadcast(*(xp.empty(lead) for lead in leads)).shape)
+    return np.broadcast_shapes(*leads)
 
 
 def _mask_of(mask: Any, dtype: Any) -> Any:

@@ -9,7 +9,7 @@ from .._typing import Array
 from ..autograd._base import TensorBase, wrap
 from ..autograd._node import Node
 from ..autograd._op import Op, apply1, apply2, apply_with_number, result_dtype
-from ..backend import CPU, OF_NUMPY, as_dtype, backend_of, get_default_dtype
+from ..backend import CPU, OF_NUMPY, as_dtype, backend_of, backends_by_array_type, get_default_dtype
 from ..errors import DTypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def tensor_of(value: Any, name: str) -> "Tensor":
         return value  # type: ignore[return-value]
     if isinstance(value, np.ndarray):
         return wrap(CPU.asarray(value))
+    if value.__class__ in backends_by_array_type:
+        return wrap(value)
     raise TypeError(f"{name}: expected a Tensor, got {type(value).__name__}")
 
 

@@ -44,7 +44,7 @@ def write_in_place(t: Any, op: Any, others: tuple[Any, ...] = (), params: tuple[
     """
     check_writable(t)
     data = t._data
-    if not data.flags.writeable:
+    if not backend_of(data).is_writable(data):
         raise AutogradError(
             f"{op.name}: cannot write to this tensor: it is expanded, where one element stands for "
             "several, or shows read-only memory; clone() it first"

@@ -67,6 +67,10 @@ class CudaBackend(Backend):
         """The address on the GPU."""
         return int(array.data.ptr)
 
+    def is_writable(self, array: Array) -> bool:
+        """CuPy has no flag; a stride of 0 shows what was broadcast."""
+        return all(step or n < 2 for n, step in zip(array.shape, array.strides, strict=True))
+
     def quiet(self) -> AbstractContextManager[Any]:
         """CuPy never warns."""
         return nullcontext()

@@ -18,7 +18,9 @@ class CupyConv:
         self._cp = cupy
 
     def _padded(self, x: Array, padding: Pads) -> Array:
-        return self._cp.pad(x, ((0, 0), (0, 0), *padding)) if any(map(any, padding)) else x
+        """x with zeros around; a negative padding behind only means that the last rows are not looked at."""
+        pads = tuple((a, max(b, 0)) for a, b in padding)
+        return self._cp.pad(x, ((0, 0), (0, 0), *pads)) if any(map(any, pads)) else x
 
     def _windows(self, padded: Array, kernel: Shape, out: Shape, stride: Shape, dilation: Shape) -> Array:
         """A view (N, *out, C, *kernel)."""
@@ -38,7 +40,7 @@ class CupyConv:
     ) -> Array:
         """The convolution (N, O, ...)."""
         padded = self._padded(x, padding)
-        out = _out(padded.shape[2:], w.shape[2:], stride, dilation)
+        out = _out(x.shape[2:], w.shape[2:], stride, padding, dilation)
         parts = []
         for inputs, outputs in _groups(x.shape[1], w.shape[0], groups):
             rows = self._rows(padded, w.shape, out, stride, dilation, inputs)
@@ -53,7 +55,7 @@ class CupyConv:
     ) -> Array:
         """The gradient of x, whose spatial sizes are `size`: each tap's part is added where it came from."""
         cp, out = self._cp, g.shape[2:]
-        padded = tuple(n + a + b for n, (a, b) in zip(size, padding, strict=True))
+        padded = tuple(n + a + max(b, 0) for n, (a, b) in zip(size, padding, strict=True))
         result = cp.zeros((len(g), w.shape[1] * groups, *padded), g.dtype)
         for inputs, outputs in _groups(result.shape[1], w.shape[0], groups):
             flat = cp.moveaxis(g[:, outputs], 1, -1).reshape(-1, outputs.stop - outputs.start)
@@ -90,8 +92,9 @@ class CupyConv:
         return x.sum(axis=(0, *range(2, x.ndim)), dtype=x.dtype)
 
 
-def _out(padded: Shape, kernel: Shape, stride: Shape, dilation: Shape) -> Shape:
-    return tuple((n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(padded, kernel, stride, dilation, strict=True))
+def _out(size: Shape, kernel: Shape, stride: Shape, padding: Pads, dilation: Shape) -> Shape:
+    sizes = zip(size, kernel, stride, padding, dilation, strict=True)
+    return tuple((n + a + b - d * (k - 1) - 1) // s + 1 for n, k, s, (a, b), d in sizes)
 
 
 def _groups(channels: int, outputs: int, groups: int) -> list[tuple[slice, slice]]:

@@ -15,11 +15,11 @@ class CupyNamespace(ArrayNamespace):
         super().__init__(cupy, special)
         self._ufuncs = ufuncs
 
-    def matmul(self, x: Array, y: Array, /) -> Array:
+    def matmul(self, x: Array, y: Array, /, out: Array | None = None) -> Array:
         """By cuBLAS, which takes 16-bit matrices; CuPy has no product of stacked bfloat16 ones."""
         if x.dtype.kind == "V" and max(x.ndim, y.ndim) > 2:
-            return self._xp.matmul(x.astype("float32"), y.astype("float32")).astype(x.dtype)
-        return self._xp.matmul(x, y)
+            return super().matmul(x, y, out)
+        return self._xp.matmul(x, y, out=out)
 
     def _add_at(self, target: Array, index: Any, values: Array) -> None:
         self._ufuncs.at("add", target, index, values)

@@ -67,6 +67,10 @@ class CpuBackend(Backend):
         """The address of the first element."""
         return int(array.ctypes.data)
 
+    def is_writable(self, array: Array) -> bool:
+        """NumPy's flag, which it clears on what it broadcast."""
+        return array.flags.writeable  # type: ignore[no-any-return]
+
     def quiet(self) -> AbstractContextManager[Any]:
         """NumPy's `errstate` with everything ignored."""
         return np.errstate(all="ignore")
