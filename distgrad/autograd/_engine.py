@@ -271,7 +271,7 @@ class _Pass:
         return grads
 
     def destination(self, edge: Any) -> Any:
-        """The arena's memory for a leaf's gradient, if this is the only one to flow there and nobody else asks for it."""
+        """The arena's memory for a leaf's gradient, if this is the only one to flow there and nobody asks for it."""
         if edge is None or edge.kind != LEAF or self.captured is not None:
             return None
         extra = edge._extra
