@@ -33,9 +33,10 @@ class UfuncKernels(Protocol):
 
 
 class OptimKernels(Protocol):
-    """One update of an optimizer over flat real arrays of one length and dtype, in place. `maximize` negates the gradient.
+    """One update of an optimizer over flat real arrays of one length and dtype, in place.
 
-    `weight_decay` adds that multiple of the parameters to the gradient; `shrink` multiplies the parameters first (decoupled decay).
+    `maximize` negates the gradient; `weight_decay` adds that multiple of the parameters to it; `shrink` multiplies the
+    parameters first (decoupled decay).
     """
 
     def sgd(
@@ -46,41 +47,43 @@ class OptimKernels(Protocol):
         ...
 
     def adam(
-        self, param: Array, grad: Array, exp_avg: Array, exp_avg_sq: Array, max_exp_avg_sq: Array | None, lr: float, beta1: float,
-        beta2: float, eps: float, weight_decay: float, decoupled: bool, maximize: bool, step: float,
+        self, param: Array, grad: Array, exp_avg: Array, exp_avg_sq: Array, max_exp_avg_sq: Array | None, lr: float,
+        beta1: float, beta2: float, eps: float, weight_decay: float, decoupled: bool, maximize: bool, step: float,
     ) -> None:
         """Adam, AdamW (`decoupled`) and AMSGrad (with `max_exp_avg_sq`); `step` counts from 1."""
         ...
 
     def nadam(
-        self, param: Array, grad: Array, exp_avg: Array, exp_avg_sq: Array, lr_grad: float, lr_avg: float, beta1: float, beta2: float,
-        eps: float, weight_decay: float, shrink: float, maximize: bool, step: float,
+        self, param: Array, grad: Array, exp_avg: Array, exp_avg_sq: Array, lr_grad: float, lr_avg: float,
+        beta1: float, beta2: float, eps: float, weight_decay: float, shrink: float, maximize: bool, step: float,
     ) -> None:
         """NAdam; the rates of the gradient's and of the average's part of the update are the caller's."""
         ...
 
     def radam(
-        self, param: Array, grad: Array, exp_avg: Array, exp_avg_sq: Array, lr: float, beta1: float, beta2: float, eps: float,
-        adapt: float | None, weight_decay: float, shrink: float, maximize: bool,
+        self, param: Array, grad: Array, exp_avg: Array, exp_avg_sq: Array, lr: float, beta1: float, beta2: float,
+        eps: float, adapt: float | None, weight_decay: float, shrink: float, maximize: bool,
     ) -> None:
         """RAdam; `adapt` multiplies the adaptive update, None takes the plain average instead."""
         ...
 
     def adamax(
-        self, param: Array, grad: Array, exp_avg: Array, exp_inf: Array, lr: float, beta1: float, beta2: float, eps: float,
-        weight_decay: float, maximize: bool,
+        self, param: Array, grad: Array, exp_avg: Array, exp_inf: Array, lr: float, beta1: float, beta2: float,
+        eps: float, weight_decay: float, maximize: bool,
     ) -> None:
         """Adamax; `lr` holds the bias correction."""
         ...
 
     def rmsprop(
-        self, param: Array, grad: Array, square_avg: Array, grad_avg: Array | None, momentum_buffer: Array | None, lr: float,
-        alpha: float, eps: float, momentum: float, weight_decay: float, maximize: bool,
+        self, param: Array, grad: Array, square_avg: Array, grad_avg: Array | None, momentum_buffer: Array | None,
+        lr: float, alpha: float, eps: float, momentum: float, weight_decay: float, maximize: bool,
     ) -> None:
         """RMSprop; centered with `grad_avg`, with momentum with `momentum_buffer`."""
         ...
 
-    def adagrad(self, param: Array, grad: Array, sum: Array, lr: float, eps: float, weight_decay: float, maximize: bool) -> None:
+    def adagrad(
+        self, param: Array, grad: Array, sum: Array, lr: float, eps: float, weight_decay: float, maximize: bool
+    ) -> None:
         """Adagrad; `lr` holds the decay of the rate."""
         ...
 
@@ -92,14 +95,15 @@ class OptimKernels(Protocol):
         ...
 
     def rprop(
-        self, param: Array, grad: Array, prev: Array, step_size: Array, eta_minus: float, eta_plus: float, smallest: float,
-        largest: float, maximize: bool,
+        self, param: Array, grad: Array, prev: Array, step_size: Array, eta_minus: float, eta_plus: float,
+        smallest: float, largest: float, maximize: bool,
     ) -> None:
         """Resilient backpropagation; a gradient that changed its sign counts as 0."""
         ...
 
     def asgd(
-        self, param: Array, grad: Array, ax: Array, eta: float, lambd: float, mu: float, weight_decay: float, maximize: bool
+        self, param: Array, grad: Array, ax: Array, eta: float, lambd: float, mu: float, weight_decay: float,
+        maximize: bool,
     ) -> None:
         """Averaged gradient descent; `mu` is the weight of the new parameters in the average `ax`."""
         ...
