@@ -20,8 +20,8 @@ from pathlib import Path
 from types import TracebackType
 
 from .._environment import job, pmi_descriptor
-from ..errors import CommError, PeerLostError
-from ._last_words import Report, deliver
+from ..errors import BackendUnavailableError, CommError, PeerLostError
+from ._last_words import Report, deliver, drain
 
 # A rank whose error only says that a peer is gone lets that peer speak first, and is normally ended while it waits.
 HEAD_START = 0.3  # seconds
@@ -161,6 +161,7 @@ def _end_job(report: Report) -> None:
 
 def stop(code: int) -> None:
     """End every rank of the job with this status, at once and without another word. Does not return."""
+    drain()
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)  # MPI_Abort's own message would push the traceback off the last lines
     os.dup2(silence, 2)
@@ -230,7 +231,8 @@ def _leave() -> None:
 
 
 def _say_goodbye() -> str | None:
-    _join()
+    with suppress(BackendUnavailableError):  # then nobody waits for us in MPI_Init either
+        _join()
     problems = [callback() for callback in _hooks.on_leave]
     return next((problem for problem in problems if problem), None)
 

@@ -32,13 +32,19 @@ def with_rank(report: Report) -> str:
 
 
 def deliver(report: Report, directory: Path | None) -> None:
-    """Hand a report to the launcher's parent, through `directory`, or else to the screen; return when it is there."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # closed, or its reader is gone: what follows matters more
-            stream.flush()
+    """Hand a report to the launcher's parent through `directory`, else to the screen, after all that went before."""
+    _flush()
     if directory is None or not _write_file(report, directory):
         _write_screen(with_rank(report).encode())
-    _await_readers()
+
+
+def drain() -> None:
+    """Return when mpirun has read what this rank wrote: MPICH drops what is still in the pipes when it aborts."""
+    _flush()
+    deadline = time.monotonic() + READER_PATIENCE
+    while any(_unread(descriptor) for descriptor in (1, 2)) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    time.sleep(READER_MARGIN)
 
 
 def read_reports(directory: Path) -> list[Report]:
@@ -64,12 +70,10 @@ def _write_screen(data: bytes) -> None:
             data = data[os.write(2, data) :]
 
 
-def _await_readers() -> None:
-    """Wait until mpirun has read what this rank wrote: MPICH drops what is still in the pipes when it aborts."""
-    deadline = time.monotonic() + READER_PATIENCE
-    while any(_unread(descriptor) for descriptor in (1, 2)) and time.monotonic() < deadline:
-        time.sleep(0.001)
-    time.sleep(READER_MARGIN)
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # closed, or its reader is gone: what follows matters more
+            stream.flush()
 
 
 def _unread(descriptor: int) -> int:

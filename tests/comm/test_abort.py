@@ -104,7 +104,7 @@ def test_a_rank_waits_until_its_words_are_read(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(_last_words, "_unread", lambda descriptor: 1)  # nobody reads: not for ever
     monkeypatch.setattr(_last_words, "READER_PATIENCE", 0.05)
     start = time.monotonic()
-    _last_words._await_readers()
+    _last_words.drain()
     assert 0.05 <= time.monotonic() - start < 1.0
 
 
