@@ -69,7 +69,7 @@ class CudaBackend(Backend):
 
     def is_writable(self, array: Array) -> bool:
         """CuPy has no flag; a stride of 0 shows what was broadcast."""
-        return all(step or n < 2 for n, step in zip(array.shape, array.strides, strict=True))
+        return array.size == 0 or all(step or n < 2 for n, step in zip(array.shape, array.strides, strict=True))
 
     def quiet(self) -> AbstractContextManager[Any]:
         """CuPy never warns."""
