@@ -24,6 +24,8 @@ def run(request: Request) -> int:
     Returns:
         0: a script that ends otherwise does not return here.
     """
+    if request.report_dir is not None:
+        _abort.report_to(Path(request.report_dir))
     if request.is_module:
         _check_module(request.script)
     _env.export_rank(job, request.timeout, request.stall_warn)
@@ -31,8 +33,6 @@ def run(request: Request) -> int:
         _env.export_master(*_own_address(single_node=True))
         _run_alone(request)
         return 0
-    if request.report_dir is not None:
-        _abort.report_to(Path(request.report_dir))
     faulthandler.enable()  # a crash in native code shows its Python lines
     _prepare_output(request.tag_output)
     _meet()

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from types import FrameType
@@ -13,7 +14,7 @@ from ..comm._last_words import Report, read_reports, with_rank
 from ._mpirun import mpirun_command
 from ._request import Request
 
-POLL = 0.1  # seconds between two looks at mpirun
+POLL = 0.2  # seconds between two looks for failures
 GRACE = 3.0  # seconds that mpirun has to end the job once a rank has failed
 
 
@@ -53,26 +54,24 @@ def _exit_on_signal(number: int, frame: FrameType | None) -> None:
 
 def _run(command: list[str], directory: Path) -> int:
     process = subprocess.Popen(command, preexec_fn=lambda: die_with_parent(signal.SIGTERM))
+    threading.Thread(target=_end_when_late, args=(process, directory), daemon=True).start()
     try:
-        return _wait(process, directory)
+        code = process.wait()  # without a timeout: with one, Python looks only every 50 ms
+        return code if code >= 0 else 128 - code
     except KeyboardInterrupt:
         return KEYBOARD_INTERRUPT_CODE
     finally:
         _end(process)
 
 
-def _wait(process: "subprocess.Popen[bytes]", directory: Path) -> int:
-    """Wait for mpirun; not for ever once a rank has failed, because an MPI may fail to abort."""
-    failed_at: float | None = None
-    while failed_at is None or time.monotonic() < failed_at + GRACE:
-        try:
-            code = process.wait(POLL)
-        except subprocess.TimeoutExpired:
-            if failed_at is None and any(directory.glob("rank*.json")):
-                failed_at = time.monotonic()
-        else:
-            return code if code >= 0 else 128 - code
-    return 1
+def _end_when_late(process: "subprocess.Popen[bytes]", directory: Path) -> None:
+    """End mpirun some time after a rank has failed, should it not end by itself: an MPI may fail to abort."""
+    while process.poll() is None:
+        if any(directory.glob("rank*.json")):
+            time.sleep(GRACE)
+            process.kill()
+            return
+        time.sleep(POLL)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

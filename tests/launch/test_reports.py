@@ -1,11 +1,14 @@
 """What the parent of `-n` says at the end: the cause of it all stands last."""
 
 import json
+import signal
+import time
 from pathlib import Path
 
 import pytest
 
 from distgrad.comm._last_words import Report, read_reports
+from distgrad.launch import _spawn
 from distgrad.launch._spawn import _conclude
 
 
@@ -48,3 +51,16 @@ def test_without_last_words(code: int, shown: str, capsys: pytest.CaptureFixture
     assert _conclude(code, []) == code
     error = capsys.readouterr().err
     assert shown in error and bool(shown) == bool(error)
+
+
+def test_an_mpirun_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_spawn, "GRACE", 0.1)
+    written(tmp_path, report(0, 1.0, "ValueError: cause"))
+    start = time.monotonic()
+    assert _spawn._run(["sleep", "60"], tmp_path) == 128 + signal.SIGKILL
+    assert time.monotonic() - start < 10
+
+
+def test_an_mpirun_without_failures_has_all_the_time_it_wants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_spawn, "GRACE", 0.0)
+    assert _spawn._run(["sh", "-c", "sleep 0.5; exit 7"], tmp_path) == 7
