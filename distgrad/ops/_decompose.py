@@ -95,6 +95,9 @@ class Solve(Op):
 
     @staticmethod
     def forward(ctx: Node, a: Array, b: Array) -> Array:
+        lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        if a.shape[:-2] != lead or b.shape[:-2] != lead:  # CuPy does not broadcast here
+            a, b = (ctx.xp.broadcast_to(m, (*lead, *m.shape[-2:])) for m in (a, b))
         return _lapack("solve", ctx.xp.linalg.solve, a, b)
 
     @staticmethod
@@ -269,6 +272,12 @@ def solve(A: "Tensor", B: "Tensor", *, left: bool = True) -> "Tensor":
     a, b = _matrices(A, "solve"), tensor_of(B, "linalg.solve")
     need_same_dtype("linalg.solve", A=a, B=b)
     is_vector = b._data.ndim == 1 or b._data.shape == a._data.shape[:-1]
+    rows = b._data.shape[-1 if is_vector or not left else -2] if b._data.ndim else 0
+    if rows != a._data.shape[-1]:
+        raise ShapeError(
+            f"linalg.solve: expected B to have {a._data.shape[-1]} {'rows' if left else 'columns'}, as A of shape "
+            f"{list(a._data.shape)} has, got B of shape {list(b._data.shape)}"
+        )
     if is_vector:
         return squeeze(apply(Solve, (a, unsqueeze(b, -1))), -1)
     return apply(Solve, (a, b)) if left else mT(apply(Solve, (mT(a), mT(b))))

@@ -373,11 +373,33 @@ def _linalg(name: str, function: Any, entry: Entry) -> Callable[..., Any]:
     return call
 
 
+def _solve(a: Any, b: Any) -> Any:
+    if b.ndim > 1 and a.shape[:-1] != b.shape[:-1]:
+        raise ValueError("a must have (..., M, M) shape and b must have (..., M, K) for multidimensional b")
+    return np.linalg.solve(a, b)
+
+
+def _searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None) -> Any:
+    if a.ndim != 1 or not isinstance(v, (np.ndarray, int, float, complex)):
+        raise NotImplementedError("searchsorted: Only python scalars or ndarrays are supported for v")
+    return np.searchsorted(a, v, side, sorter)
+
+
+def _argsort(a: Any, axis: Any = -1, kind: Any = None) -> Any:
+    if kind not in (None, "stable"):
+        raise ValueError("kind can only be None or 'stable'")
+    return np.argsort(a, axis, kind="stable")
+
+
 def _matmul(*args: Any, **kwargs: Any) -> Any:
     if any(a.ndim > 2 and a.dtype.char == "E" for a in args):
         raise TypeError("matmul of stacked bfloat16 matrices is not supported")
     result = np.matmul(*args, **kwargs)
     return result.astype(args[0].dtype) if args[0].dtype.char == "E" else result
+
+
+_OWN = {"matmul": _matmul, "solve": _solve, "searchsorted": _searchsorted, "argsort": _argsort}
+"""What differs from NumPy's function of that name."""
 
 
 # ---- the device ------------------------------------------------------------------------------------------------------
@@ -457,7 +479,7 @@ def _make() -> tuple[ModuleType, ModuleType]:
             continue
         source = {"": np, "linalg": np.linalg, "special": scipy.special}[prefix]
         target = {"": top, "linalg": linalg, "special": special}[prefix]
-        value = _matmul if short == "matmul" else getattr(source, short, None)
+        value = _OWN[short] if short in _OWN else getattr(source, short, None)
         if value is None:
             continue
         if entry.kind == "ufunc":

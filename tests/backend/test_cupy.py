@@ -18,6 +18,7 @@ from tests.backend.on_device import *  # noqa: F403 - the tests themselves
 from tests.backend.on_device import check_kernel, check_operation
 from tests.backend.on_device_training import *  # noqa: F403
 from tests.backend.on_device_training import digits_net
+from tests.jobs import installed_mpis, run_job
 from tests.ops.samples import Array, Samples, call
 from tests.ops.test_registry import SPECS, Case
 
@@ -106,6 +107,22 @@ def test_cuda_functions(device: str) -> None:
     cuda.synchronize()
     cuda.empty_cache()
     assert 0 < cuda.memory_allocated() <= cuda.memory_reserved()
+
+
+@pytest.mark.parametrize("backend", ["mpi", "shm"], ids=lambda name: f"over-{name}")
+def test_ddp_between_processes(backend: str) -> None:
+    """Two ranks with a device each; gradients go through host memory."""
+    if not installed_mpis():
+        pytest.skip("no mpirun beside this Python; install distgrad[mpich]")
+    outcome = run_job(installed_mpis()[0].job(2, "-m", "tests.backend.ddp_job", "stand-in", backend), deadline=60.0)
+    assert outcome.code == 0 and outcome.output.count("all is well") == 2, outcome.output
+
+
+def test_attention_in_parts(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distgrad.backend._cupy._attention._SCORES", 1)
+    for case in CASES:
+        if case.family == "attention":
+            check_kernel(case, cuda_backend(), device)
 
 
 def test_a_singular_matrix_is_an_error(device: str) -> None:
