@@ -1,21 +1,15 @@
-"""The backward pass: one loop over the graph, without recursion.
-
-Nodes run when all gradients that flow into them have arrived, youngest first. Leaves receive theirs at that moment
-too, so a parameter used in several places is summed first and accumulated, and announced to its hooks, once.
-"""
+"""The public side of the backward pass: `backward`, `grad`, and callbacks at its end."""
 
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from heapq import heappop, heappush
 from typing import Any
 
-from .._typing import Shape
-from ..backend import Namespace, as_array, backend_of
+from ..backend import as_array, backend_of
 from ..errors import AutogradError, ShapeError
+from ._accumulate import accumulate_grad, announce, in_dtype
 from ._base import TensorBase, producer, target_of, wrap
-from ._mode import anomaly, enable_grad, mode, no_grad
-from ._node import LEAF, NODE, OUTPUT, Node, OutputOf
+from ._mode import enable_grad, mode, no_grad
+from ._pass import Pass
 
 
 class _Run(threading.local):
@@ -26,19 +20,6 @@ class _Run(threading.local):
 
 
 _run = _Run()
-_graph_namespace: Namespace | None = None
-
-
-def register_graph_namespace(namespace: Namespace) -> None:
-    """Names the differentiable namespace on Tensors; `ops` calls this once."""
-    global _graph_namespace
-    _graph_namespace = namespace
-
-
-def graph_namespace() -> Namespace:
-    """The differentiable namespace on Tensors."""
-    assert _graph_namespace is not None
-    return _graph_namespace
 
 
 def queue_callback(callback: Callable[[], None]) -> None:
@@ -52,399 +33,6 @@ def queue_callback(callback: Callable[[], None]) -> None:
             "queue_callback: expected to be called during backward (from a hook), but none is under way"
         )
     _run.callbacks[-1].append(callback)
-
-
-def _dependencies(roots: Sequence[Any]) -> dict[Any, int]:
-    """How many gradients will flow into each node and leaf that can be reached."""
-    counts: dict[Any, int] = {}
-    stack: list[Node] = []
-    for root in roots:
-        if root not in counts:
-            counts[root] = 0
-            if root.kind == NODE:
-                stack.append(root)
-    while stack:
-        for edge in stack.pop().edges:
-            if edge is None:
-                continue
-            if edge.kind == OUTPUT:
-                edge = edge.node
-            if edge in counts:
-                counts[edge] += 1
-            else:
-                counts[edge] = 1
-                if edge.kind == NODE:
-                    stack.append(edge)
-    return counts
-
-
-def _leading_to(wanted: set[Any], roots: Sequence[Any]) -> set[Any]:
-    """Of all that can be reached from the roots, what has one of `wanted` behind it (or is one)."""
-    order: list[Any] = []
-    seen: set[Any] = set()
-    stack = [r for r in roots if r.kind == NODE]
-    while stack:
-        node = stack.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        order.append(node)
-        for edge in node.edges:
-            if edge is not None:
-                edge = edge.node if edge.kind == OUTPUT else edge
-                if edge.kind == NODE:
-                    stack.append(edge)
-    useful = set(wanted)
-    for node in sorted(order, key=lambda n: n.sequence):  # an edge always points to something older
-        if any(e is not None and (e.node if e.kind == OUTPUT else e) in useful for e in node.edges):
-            useful.add(node)
-    return useful
-
-
-class _Pass:
-    """One backward pass."""
-
-    def __init__(self, retain: bool, graph: bool, captured: "dict[Any, Any] | None") -> None:
-        self.retain = retain
-        self.graph = graph
-        self.captured = captured  # for grad(): (target, output number) -> gradient, instead of accumulating in leaves
-        self.useful: set[Any] = set()
-        self.counts: dict[Any, int] = {}
-        self.buffers: dict[Any, Any] = {}
-        self.owned: set[Any] = set()  # what has a sum of its own, into which we may add in place
-        self.ready: list[tuple[int, Node]] = []
-
-    def run(self, targets: list[Any], starts: list[Any]) -> None:
-        roots = [t.node if t.kind == OUTPUT else t for t in targets]
-        if self.captured is not None:
-            self.useful = _leading_to({key[0] for key in self.captured}, roots)
-        self.counts = _dependencies(roots)
-        for target, start in zip(targets, starts, strict=True):
-            self.add(target, start)
-        for root in dict.fromkeys(roots):
-            if self.counts[root] == 0:
-                self.release(root)
-        ready, buffers, counts, owned = self.ready, self.buffers, self.counts, self.owned
-        plain = self.captured is None and not self.graph and not anomaly.check_nan
-        while ready:
-            node = heappop(ready)[1]
-            g = buffers.pop(node, None)
-            if g is None or not (self.captured is None or self.leads_on(node, g)):
-                grads: Any = (None,) * len(node.edges)
-            elif plain and node.extra is None:
-                grads = self.raw_step(node, g)
-            else:
-                grads = self.step(node, g)
-            for edge, r in zip(node.edges, grads, strict=True):
-                if edge is None:
-                    continue
-                if r is not None:
-                    # The usual case of `add`, without the call.
-                    if edge.kind != OUTPUT and edge not in buffers:
-                        buffers[edge] = r
-                    else:
-                        self.add(edge, r)
-                if edge.kind == OUTPUT:
-                    edge = edge.node
-                left = counts[edge] - 1
-                counts[edge] = left
-                if left == 0:
-                    if edge.kind == NODE:
-                        heappush(ready, (-edge.sequence, edge))
-                    else:
-                        self.release(edge)
-            owned.discard(node)
-
-    def leads_on(self, node: Node, g: Any) -> bool:
-        """For grad(): whether anything asked for lies behind `node`; if not, this is where its own gradient is
-        taken."""
-        if any(e is not None and (e.node if e.kind == OUTPUT else e) in self.useful for e in node.edges):
-            return True
-        if node in self.useful:
-            self.capture(node, g if node.extra is None else self.before(node, node.extra, g))
-        return False
-
-    def add(self, target: Any, g: Any) -> None:
-        """Adds `g` to what flows into `target`: the first is borrowed, the second makes a sum of our own."""
-        buffers = self.buffers
-        if target.kind == OUTPUT:
-            outputs = buffers.get(target.node)
-            if outputs is None:
-                outputs = buffers[target.node] = [None] * target.count
-            before = outputs[target.index]
-            outputs[target.index] = g if before is None else before + g
-            return
-        before = buffers.get(target)
-        if before is None:
-            buffers[target] = g
-        elif target in self.owned:
-            before += g
-            buffers[target] = before
-        else:
-            buffers[target] = before + g
-            if not self.graph:
-                self.owned.add(target)
-
-    def release(self, target: Any) -> None:
-        """All gradients into `target` have arrived."""
-        if target.kind == NODE:
-            heappush(self.ready, (-target.sequence, target))
-        else:
-            g = self.buffers.pop(target, None)
-            if g is not None:
-                self.finish_leaf(target, g)
-
-    def finish_leaf(self, leaf: TensorBase, g: Any) -> None:
-        extra = leaf._extra
-        if extra is not None and extra.hooks:
-            g = self.call_hooks(extra.hooks.values(), g)
-        if (g._data if self.graph else g).dtype is not leaf._data.dtype:
-            g = _in_dtype(g, leaf._data.dtype, self.graph)
-        if self.captured is not None:
-            if (leaf, 0) in self.captured:
-                self.captured[leaf, 0] = g
-            return
-        accumulate_grad(leaf, g, owned=leaf in self.owned, graph=self.graph)
-        if extra is not None and extra.post_accumulate:
-            _announce(leaf)
-
-    def call_hooks(self, hooks: Any, g: Any) -> Any:
-        for hook in tuple(hooks):
-            seen = g if self.graph else wrap(as_array(g))
-            returned = hook(seen)
-            if returned is not None:
-                if not isinstance(returned, TensorBase):
-                    raise AutogradError(f"a gradient hook must return None or a Tensor, got {type(returned).__name__}")
-                if returned._data.shape != seen._data.shape:
-                    raise ShapeError(
-                        f"a gradient hook must keep the gradient's shape {list(seen._data.shape)}, got "
-                        f"{list(returned._data.shape)}"
-                    )
-                g = returned if self.graph else returned._data
-        return g
-
-    def step(self, node: Node, g: Any) -> Any:
-        """Runs one node: the gradient of its outputs to the gradients of its inputs."""
-        extra = node.extra
-        if extra is not None:
-            g = self.before(node, extra, g)
-        if self.captured is not None:
-            self.capture(node, g)
-        try:
-            grads = self.graph_step(node, g) if self.graph else self.raw_step(node, g)
-            if anomaly.check_nan:
-                _check_nan(node, grads)
-        except Exception as error:
-            if extra is not None and extra.traceback is not None:
-                error.add_note(f"{node.name()} was recorded by this forward call:\n{extra.traceback}")
-            raise
-        if extra is not None and extra.post_hooks:
-            grads = self.after(node, extra, grads, g)
-        return grads
-
-    def raw_step(self, node: Node, g: Any) -> Any:
-        saved = node.saved
-        if saved is None:
-            raise AutogradError(
-                f"{node.name()}: trying to backward through the graph a second time, but what it had saved was freed. "
-                "Pass retain_graph=True to the first backward() or grad() call"
-            )
-        cells = node.cells
-        if cells:
-            versions = 0
-            for cell in cells:
-                versions += cell[0]
-            if versions != node.versions:
-                raise _modified(node, versions)
-        if node.__class__ is not Node:
-            return self.function_step(node, g)
-        op = node.op
-        if op.direct is not None:
-            node.out = self.destination(node.edges[op.direct])
-        grads = op.raw_backward(node.backend.namespace, node, g, *saved)
-        if grads.__class__ is not tuple:
-            grads = (grads,)
-        if op.broadcasts:
-            grads = tuple([_sum_to(r, shape) for r, shape in zip(grads, node.shapes, strict=True)])
-        if not self.retain and (saved or node.cache is not None or node.aux is not None):
-            node.saved = node.cache = node.aux = None
-        return grads
-
-    def destination(self, edge: Any) -> Any:
-        """The arena's memory for a leaf's gradient, if this is the only one to flow there and nobody asks for it."""
-        if edge is None or edge.kind != LEAF or self.captured is not None:
-            return None
-        extra = edge._extra
-        if extra is None or extra.grad_slot is None or edge._grad is not None or extra.hooks:
-            return None
-        return extra.grad_slot._data if self.counts[edge] == 1 and edge not in self.buffers else None
-
-    def graph_step(self, node: Node, g: Any) -> Any:
-        """As `raw_step` on Tensors, recording the gradient computation itself."""
-        if node.saved is None or node.__class__ is not Node:
-            return self.raw_step(node, g)  # which raises, or has a Function's own way
-        versions = sum(cell[0] for cell in node.cells)
-        if versions != node.versions:
-            raise _modified(node, versions)
-        node.cache = None
-        grads = node.op.backward(_graph_namespace, node, g, *_saved_tensors(node))
-        if grads.__class__ is not tuple:
-            grads = (grads,)
-        if node.op.broadcasts:
-            grads = tuple(_sum_tensor_to(r, shape) for r, shape in zip(grads, node.shapes, strict=True))
-        return grads
-
-    def function_step(self, node: Node, g: Any) -> Any:
-        """A node of the user's `Function`: Tensors in and out whatever the pass works on."""
-        outputs = g if isinstance(g, list) else [g]
-        tensors = [r if r is None or self.graph else wrap(as_array(r)) for r in outputs]
-        guard: AbstractContextManager[None] = nullcontext() if self.graph else no_grad()
-        with guard:
-            grads = node.op.call(node, tensors)
-        if not self.retain:
-            node.saved = None
-            node.op.forget(node)
-        if self.graph:
-            return tuple(_sum_tensor_to(r, shape) for r, shape in zip(grads, node.shapes, strict=True))
-        return tuple(None if r is None else _sum_to(r._data, s) for r, s in zip(grads, node.shapes, strict=True))
-
-    def before(self, node: Node, extra: Any, g: Any) -> Any:
-        """Hooks on the outputs, retained gradients, prehooks."""
-        for index, hook in tuple(extra.output_hooks.values()):
-            if isinstance(g, list):
-                if g[index] is not None:
-                    g[index] = self.call_hooks((hook,), g[index])
-            else:
-                g = self.call_hooks((hook,), g)
-        for index, reference in extra.retained:
-            tensor, value = reference(), g[index] if isinstance(g, list) else g
-            if tensor is not None and value is not None and self.captured is None:
-                accumulate_grad(tensor, value, owned=False, graph=self.graph)
-        for hook in tuple(extra.pre_hooks.values()):
-            returned = hook(tuple(self.tensor(r) for r in (g if isinstance(g, list) else [g])))
-            if returned is not None:
-                values = [self.value(r) for r in (returned if isinstance(returned, tuple) else (returned,))]
-                g = values if isinstance(g, list) else values[0]
-        return g
-
-    def after(self, node: Node, extra: Any, grads: Any, g: Any) -> Any:
-        outputs = tuple(self.tensor(r) for r in (g if isinstance(g, list) else [g]))
-        for hook in tuple(extra.post_hooks.values()):
-            returned = hook(tuple(self.tensor(r) for r in grads), outputs)
-            if returned is not None:
-                grads = tuple(self.value(r) for r in (returned if isinstance(returned, tuple) else (returned,)))
-        return grads
-
-    def tensor(self, value: Any) -> Any:
-        return value if value is None or self.graph else wrap(as_array(value))
-
-    def value(self, tensor: Any) -> Any:
-        return tensor if tensor is None or self.graph else tensor._data
-
-    def capture(self, node: Node, g: Any) -> None:
-        assert self.captured is not None
-        for index, value in enumerate(g if isinstance(g, list) else (g,)):
-            if (node, index) in self.captured:
-                self.captured[node, index] = value
-
-
-def _in_dtype(g: Any, dtype: Any, graph: bool) -> Any:
-    """`g` in the dtype of its tensor: formulas with numbers take bfloat16 to float32."""
-    if (g._data if graph else g).dtype == dtype:
-        return g
-    return graph_namespace().astype(g, dtype) if graph else g.astype(dtype)
-
-
-def _announce(leaf: Any) -> None:
-    """Calls the hooks of a leaf whose ``.grad`` is complete."""
-    if leaf._extra is not None:
-        for hook in tuple(leaf._extra.post_accumulate.values()):
-            hook(leaf)
-
-
-def accumulate_grad(leaf: Any, g: Any, *, owned: bool, graph: bool) -> None:
-    """Adds `g` to ``leaf.grad``, in the arena's memory where the leaf has a slot."""
-    if graph:
-        # A tensor of its own: `g` may be the gradient of other leaves, too.
-        leaf._grad = g * 1 if leaf._grad is None else leaf._grad + g
-        return
-    if leaf._grad is not None:
-        before = leaf._grad
-        if before._target is None:
-            before._data += g
-            before._cell[0] += 1
-        else:
-            leaf._grad = wrap(as_array(before._data + g))
-        return
-    extra = leaf._extra
-    slot = None if extra is None else extra.grad_slot
-    if slot is not None:
-        if g is not slot._data:  # an operation may have written it there itself
-            slot._data[...] = g
-        leaf._grad = slot
-    else:
-        g = as_array(g)
-        leaf._grad = wrap(g if owned else g.copy())
-
-
-def _sum_to(g: Any, shape: Shape | None) -> Any:
-    """Undoes broadcasting: the sum of `g` over the axes along which `shape` was stretched."""
-    if g is None or g.shape == shape or shape is None:
-        return g
-    lead = g.ndim - len(shape)
-    axes = tuple(range(lead)) + tuple(i + lead for i, n in enumerate(shape) if n == 1 and g.shape[i + lead] != 1)
-    if axes:
-        g = g.sum(axis=axes, keepdims=True, dtype=g.dtype)
-    return g.reshape(shape)
-
-
-def _sum_tensor_to(g: Any, shape: Shape | None) -> Any:
-    if g is None or shape is None or tuple(g.shape) == shape:
-        return g
-    assert _graph_namespace is not None
-    lead = g.ndim - len(shape)
-    axes = tuple(range(lead)) + tuple(i + lead for i, n in enumerate(shape) if n == 1 and g.shape[i + lead] != 1)
-    if axes:
-        g = _graph_namespace.sum(g, axis=axes, keepdims=True)
-    return _graph_namespace.reshape(g, shape)
-
-
-def _check_nan(node: Node, grads: Any) -> None:
-    for index, g in enumerate(grads):
-        if g is None:
-            continue
-        data = g._data if isinstance(g, TensorBase) else as_array(g)
-        if data.dtype.kind in "fcV" and bool((data != data).any()):
-            raise AutogradError(
-                f"Function '{node.name()}' returned nan values in its {index}th output, the gradient of its input"
-            )
-
-
-def _saved_tensors(node: Node) -> list[Any]:
-    """The saved arrays as tensors that know where their own gradients flow."""
-    result: list[Any] = []
-    inputs = node.op._saved
-    outputs = len(node.saved) - len(inputs)
-    for position, array in enumerate(node.saved):
-        if array is None or not hasattr(array, "dtype"):
-            result.append(array)
-        elif position < len(inputs):
-            edge = node.edges[inputs[position]]
-            result.append(edge if edge is not None and edge.kind == LEAF else wrap(array, edge))
-        else:
-            result.append(wrap(array, node if outputs == 1 else OutputOf(node, position - len(inputs), outputs)))
-    return result
-
-
-def _modified(node: Node, versions: int) -> AutogradError:
-    shapes = ", ".join(str(list(a.shape)) for a in node.saved if hasattr(a, "shape"))
-    return AutogradError(
-        "one of the variables needed for gradient computation has been modified by an inplace operation: a tensor "
-        "saved by "
-        f"{node.name()} (shapes {shapes}) is at version {versions}; expected version {node.versions}. Use the "
-        "out-of-place form of that "
-        "operation, or clone() the tensor before changing it; autograd.set_detect_anomaly(True) names the forward line"
-    )
 
 
 def _initial(output: Any, g: Any) -> Any:
@@ -464,7 +52,7 @@ def _initial(output: Any, g: Any) -> Any:
     return g
 
 
-def _execute(outputs: Sequence[Any], grads: Sequence[Any], one: "_Pass") -> None:
+def _execute(outputs: Sequence[Any], grads: Sequence[Any], one: Pass) -> None:
     targets: list[Any] = []
     values: list[Any] = []
     for output, g in zip(outputs, grads, strict=True):
@@ -519,7 +107,7 @@ def backward(
     grads = [None] * len(outputs) if grad_tensors is None else _listed(grad_tensors)
     keep = create_graph if retain_graph is None else retain_graph
     if inputs is None:
-        _execute(outputs, grads, _Pass(keep, create_graph, None))
+        _execute(outputs, grads, Pass(keep, create_graph, None))
         return
     wanted = _listed(inputs)
     if not wanted:
@@ -530,7 +118,7 @@ def backward(
         for tensor, g in zip(wanted, found, strict=True):
             if g is not None:
                 accumulate_grad(tensor, g, owned=False, graph=create_graph)
-                _announce(tensor)
+                announce(tensor)
         for callback in _run.callbacks[-1]:
             callback()
     finally:
@@ -593,6 +181,6 @@ def _captured(outputs: list[Any], grads: list[Any], inputs: list[Any], retain: b
             )
         keys.append((target, 0) if target is tensor else producer(target))
     captured: dict[Any, Any] = dict.fromkeys(keys)
-    _execute(outputs, grads, _Pass(retain, graph, captured))
+    _execute(outputs, grads, Pass(retain, graph, captured))
     found = [captured[key] for key in keys]
-    return [None if g is None else _in_dtype(g, t._data.dtype, graph) for g, t in zip(found, inputs, strict=True)]
+    return [None if g is None else in_dtype(g, t._data.dtype, graph) for g, t in zip(found, inputs, strict=True)]

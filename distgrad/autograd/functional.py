@@ -11,7 +11,8 @@ from typing import Any
 from ..backend import as_array, backend_of
 from ..errors import AutogradError
 from ._base import LEAF_MARK, TensorBase, wrap
-from ._engine import grad, graph_namespace
+from ._engine import grad
+from ._graph_namespace import graph_namespace
 from ._mode import enable_grad
 
 Func = Callable[..., Any]

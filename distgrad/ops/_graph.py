@@ -4,7 +4,7 @@ from typing import Any
 
 from .._typing import Shape
 from ..autograd._base import TensorBase, wrap, wrap_result
-from ..autograd._engine import register_graph_namespace
+from ..autograd._graph_namespace import register_graph_namespace
 from ..autograd._op import apply, apply1
 from ..backend import backend_of
 from . import (
