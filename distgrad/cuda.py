@@ -9,6 +9,7 @@ from typing import Any
 from .backend import cuda_backend, cuda_problem
 from .backend import device as _device
 from .errors import DeviceError
+from .ops import manual_seed as _manual_seed
 
 
 def is_available() -> bool:
@@ -52,6 +53,37 @@ def get_device_name(device: Any = None) -> str:
     return name.decode() if isinstance(name, bytes) else str(name)
 
 
+def get_device_capability(device: Any = None) -> tuple[int, int]:
+    """The compute capability of a GPU, such as ``(9, 0)``."""
+    cupy = _cupy()
+    index = current_device() if device is None else _device(device).index
+    properties = cupy.cuda.runtime.getDeviceProperties(index or 0)
+    return int(properties["major"]), int(properties["minor"])
+
+
+def is_initialized() -> bool:
+    """Whether a GPU can be used: it is prepared when it is first needed."""
+    return is_available()
+
+
+def mem_get_info(device: Any = None) -> tuple[int, int]:
+    """Free and total bytes of memory of a GPU."""
+    cupy = _cupy()
+    with cupy.cuda.Device(current_device() if device is None else _device(device).index):
+        free, total = cupy.cuda.runtime.memGetInfo()
+    return int(free), int(total)
+
+
+def manual_seed(seed: int) -> None:
+    """Seeds the default generator: random numbers are those of the CPU, on every device."""
+    _manual_seed(int(seed))
+
+
+def manual_seed_all(seed: int) -> None:
+    """The same as `manual_seed`."""
+    _manual_seed(int(seed))
+
+
 def synchronize(device: Any = None) -> None:
     """Waits until all work given to the GPU is done."""
     cupy = _cupy()
@@ -73,7 +105,7 @@ def empty_cache() -> None:
     _cupy().get_default_memory_pool().free_all_blocks()
 
 
-class device:  # noqa: N801 - torch's name
+class device:
     """Inside, another GPU is the one in use.
 
     Args:

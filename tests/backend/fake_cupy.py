@@ -488,7 +488,10 @@ def _make() -> tuple[ModuleType, ModuleType]:
             setattr(target, short, (_linalg if prefix == "linalg" else _function)(short, value, entry))
         elif isinstance(value, float) or (isinstance(value, type) and issubclass(value, _TYPES)):
             setattr(target, short, value)
-    runtime = SimpleNamespace(getDeviceCount=lambda: 2, getDeviceProperties=lambda number: {"name": b"stand-in"})
+    properties = {"name": b"stand-in", "major": 9, "minor": 0}
+    runtime = SimpleNamespace(
+        getDeviceCount=lambda: 2, getDeviceProperties=lambda number: properties, memGetInfo=lambda: (1 << 20, 1 << 30)
+    )
     name = "lib.stride_tricks.as_strided"
     strided = _function(name, np.lib.stride_tricks.as_strided, API[name])
     top.__dict__.update(

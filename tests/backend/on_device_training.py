@@ -326,8 +326,9 @@ def test_files(device: str, tmp_path: Path) -> None:
 
 def ddp_step(device: str) -> list[Any]:
     """The parameters after two steps of data-parallel training; each rank has its half of the batch."""
-    net = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
-    net.load_state_dict({k: _random(*v.shape) for k, v in net.state_dict().items()})
+    net = nn.Sequential(nn.Linear(3, 8), nn.SyncBatchNorm(8), nn.Tanh(), nn.Linear(8, 2))
+    values = {k: _random(*v.shape).abs() if v.is_floating_point() else v for k, v in net.state_dict().items()}
+    net.load_state_dict(values)
     net.to(device)
     model = DistributedDataParallel(net)
     optimizer = optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
@@ -338,7 +339,7 @@ def ddp_step(device: str) -> list[Any]:
         model(x).square().mean().backward()
         optimizer.step()
     assert all(p.is_cuda == (device != "cpu") for p in net.parameters())
-    return [numpy_of(p) for p in net.parameters()]
+    return [numpy_of(t) for t in net.state_dict().values()]
 
 
 def test_ddp_on_threads(device: str) -> None:

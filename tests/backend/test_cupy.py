@@ -107,6 +107,12 @@ def test_cuda_functions(device: str) -> None:
     cuda.synchronize()
     cuda.empty_cache()
     assert 0 < cuda.memory_allocated() <= cuda.memory_reserved()
+    assert cuda.is_initialized() and cuda.get_device_capability() == (9, 0)
+    assert cuda.mem_get_info("cuda:1") == (1 << 20, 1 << 30)
+    cuda.manual_seed_all(3)
+    first = distgrad.randn(3, device=device)
+    distgrad.manual_seed(3)
+    assert first.tolist() == distgrad.randn(3).tolist()
 
 
 @pytest.mark.parametrize("backend", ["mpi", "shm"], ids=lambda name: f"over-{name}")
