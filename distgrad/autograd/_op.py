@@ -102,7 +102,10 @@ def apply1(op: Any, a: Any, *params: Any) -> "Tensor":
     """Applies an operation of one input and one output."""
     if intercepts.active:
         return apply(op, (a,), params)  # type: ignore[no-any-return]
-    x = a._data
+    try:
+        x = a._data
+    except AttributeError:
+        raise _no_tensor(op, a) from None
     backend = _backends[x.__class__]
     node = Node(op, backend, params)
     out = op.forward(node, x, *params)
@@ -266,6 +269,12 @@ def _mark_view(view: TensorBase, source: TensorBase) -> None:
         view._base = source if source._base is None else source._base
         if view._cell[1]:
             view._get_extra().seen = view._cell[1]
+
+
+def _no_tensor(op: Any, value: Any) -> TypeError:
+    return TypeError(
+        f"{op.name.lower()}: expected a Tensor, got {type(value).__name__}; make one with tensor() or from_numpy()"
+    )
 
 
 def _device_mismatch(op: Any, inputs: tuple[Any, ...]) -> DeviceError:

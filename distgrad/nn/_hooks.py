@@ -142,6 +142,7 @@ class _Boundary:
             changed = hook(self.module, grads)
             if changed is not None:
                 grads = changed if isinstance(changed, tuple) else (changed,)
+                _need_tensors(self.module, grads)
         self.grad_output = grads
         if not self.places:
             self.run((None,) * self.inputs)
@@ -161,6 +162,7 @@ class _Boundary:
             changed = hook(self.module, grad_input, self.grad_output)
             if changed is not None:
                 changed = changed if isinstance(changed, tuple) else (changed,)
+                _need_tensors(self.module, changed)
                 if len(changed) != len(grad_input):
                     raise RuntimeError(
                         f"backward hook of {type(self.module).__name__}: expected {len(grad_input)} gradients "
@@ -168,6 +170,15 @@ class _Boundary:
                     )
                 grad_input = changed
         return grad_input
+
+
+def _need_tensors(module: "Module", grads: tuple[Any, ...]) -> None:
+    for grad in grads:
+        if grad is not None and not isinstance(grad, Tensor):
+            raise TypeError(
+                f"backward hook of {type(module).__name__}: expected None, or a Tensor or None for each gradient, got "
+                f"{type(grad).__name__}"
+            )
 
 
 def _is_named_tuple(value: tuple[Any, ...]) -> bool:

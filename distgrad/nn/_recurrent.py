@@ -320,6 +320,8 @@ class LSTM(RNNBase):
 
     def forward(self, input: Any, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Any, tuple[Tensor, Tensor]]:
         """The outputs (T, N, directions * H) of the last layer, and the last states (h, c)."""
+        if isinstance(hx, Tensor):
+            raise TypeError("LSTM: expected hx to be a tuple (h, c) of two Tensors, got one Tensor")
         output, (h, c) = self._forward(input, hx)
         return output, (h, c)
 

@@ -10,7 +10,7 @@ from ..autograd._node import Node
 from ..autograd._op import Op, apply1, raw, result_dtype
 from ..backend import Backend, backend_of, get_default_dtype
 from ..errors import DTypeError
-from ._common import binary, cast, floating, operand, tensor_of
+from ._common import binary, cast, floating, mismatch, operand, tensor_of
 from ._spec import op
 
 if TYPE_CHECKING:
@@ -289,8 +289,11 @@ def floor_divide(input: "Tensor", other: Any) -> "Tensor":
     dtype = result_dtype((a, b))
     t = a if isinstance(a, TensorBase) else b
     x, y = (_xp(t).asarray(raw(v), dtype=dtype) for v in (a, b))
-    with _backend(t).quiet():
-        return _plain(_xp(t).floor_divide(x, y), t)
+    try:
+        with _backend(t).quiet():
+            return _plain(_xp(t).floor_divide(x, y), t)
+    except ValueError:
+        raise mismatch("floor_divide", x, y) from None
 
 
 @op(inplace=True)
@@ -332,7 +335,7 @@ def neg(input: "Tensor") -> "Tensor":
     Raises:
         DTypeError: the input is bool; use ``~``.
     """
-    if input._data.dtype == np.bool_:
+    if tensor_of(input, "neg")._data.dtype == np.bool_:
         raise DTypeError("neg: negation of a bool tensor is not defined; use ~ or logical_not()")
     return apply1(Neg, input)
 

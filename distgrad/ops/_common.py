@@ -1,7 +1,7 @@
 """How arguments of public functions become tensors of one dtype: shared by the op families."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
@@ -79,7 +79,7 @@ def binary(op: Any, a: Any, b: Any) -> "Tensor":
         try:
             return apply2(op, a, b)
         except ValueError:
-            raise _mismatch(name, x, y) from None
+            raise mismatch(name, x, y) from None
     a, b = operand(a, name), operand(b, name)
     if isinstance(a, TensorBase) and isinstance(b, TensorBase):
         return binary(op, a, b)
@@ -103,11 +103,12 @@ def _python_dtype(value: Any) -> Any:
     return np.int64 if isinstance(value, int) else get_default_dtype().numpy
 
 
-def _mismatch(name: str, x: Array, y: Array) -> Exception:
+def mismatch(name: str, *arrays: Array) -> ShapeError:
+    """The error for arrays that cannot be broadcast against each other."""
+    shapes = [str(list(x.shape)) for x in arrays]
     return ShapeError(
-        f"{name}: the shapes {list(x.shape)} and {list(y.shape)} cannot be broadcast together: from the last "
-        "dimension backwards each pair "
-        "must be equal, or one of them 1"
+        f"{name}: the shapes {', '.join(shapes[:-1])} and {shapes[-1]} cannot be broadcast together: from the last "
+        "dimension backwards they must be equal, or 1"
     )
 
 
@@ -151,9 +152,16 @@ def axes_of(dim: Any, ndim: int, name: str) -> tuple[int, ...]:
 
 
 def sizes(shape: tuple[Any, ...]) -> tuple[int, ...]:
-    """The shape meant by ``f(2, 3)`` and by ``f((2, 3))`` alike."""
+    """The integers meant by ``f(2, 3)`` and by ``f((2, 3))`` alike.
+
+    Raises:
+        TypeError: one is no integer.
+    """
     if len(shape) == 1 and not isinstance(shape[0], int) and isinstance(shape[0], Sequence):
         shape = tuple(shape[0])
+    for n in shape:
+        if not isinstance(n, SupportsIndex):
+            raise TypeError(f"expected integers, got {n!r} of class {type(n).__name__}; convert with int()")
     return tuple(int(n) for n in shape)
 
 
@@ -163,7 +171,7 @@ def need_same_dtype(name: str, **tensors: Any) -> None:
     Raises:
         DTypeError: they differ; the message names each.
     """
-    given = {key: OF_NUMPY[t._data.dtype] for key, t in tensors.items() if t is not None}
+    given = {key: OF_NUMPY[tensor_of(t, name)._data.dtype] for key, t in tensors.items() if t is not None}
     if len(set(given.values())) > 1:
         listed = ", ".join(f"{key} {value.name}" for key, value in given.items())
         raise DTypeError(f"{name}: expected one dtype, got {listed}; convert with .to(dtype)")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from ..autograd._base import TensorBase, wrap_result
 from ..autograd._op import raw, result_dtype
 from ..backend import backend_of
-from ..errors import DTypeError, ShapeError
-from ._common import operand, tensor_of
+from ..errors import DTypeError
+from ._common import mismatch, operand, tensor_of
 from ._spec import op
 
 if TYPE_CHECKING:
@@ -25,9 +25,7 @@ def _compare(name: str, function: Callable[[Any, Any], Any], a: Any, b: Any) -> 
     try:
         return wrap_result(function(x, y), like._data)
     except ValueError:
-        raise ShapeError(
-            f"{name}: the shapes {list(x.shape)} and {list(y.shape)} cannot be broadcast together"
-        ) from None
+        raise mismatch(name, x, y) from None
 
 
 @op(differentiable=False, inplace=True)
@@ -106,7 +104,10 @@ def _logical(name: str, function: str, *tensors: Any) -> "Tensor":
     like = tensors[0]._data
     xp = backend_of(like).xp
     functions = {"and": xp.logical_and, "or": xp.logical_or, "xor": xp.logical_xor, "not": xp.logical_not}
-    return wrap_result(functions[function](*arrays), like)
+    try:
+        return wrap_result(functions[function](*arrays), like)
+    except ValueError:
+        raise mismatch(name, *arrays) from None
 
 
 @op(differentiable=False, inplace=True)
@@ -140,8 +141,11 @@ def isclose(
     """Whether ``|input - other| <= atol + rtol * |other|``, elementwise."""
     a, b = tensor_of(input, "isclose"), tensor_of(other, "isclose")
     backend = backend_of(a._data)
-    with backend.quiet():
-        return wrap_result(backend.xp.isclose(a._data, b._data, rtol=rtol, atol=atol, equal_nan=equal_nan), a._data)
+    try:
+        with backend.quiet():
+            return wrap_result(backend.xp.isclose(a._data, b._data, rtol=rtol, atol=atol, equal_nan=equal_nan), a._data)
+    except ValueError:
+        raise mismatch("isclose", a._data, b._data) from None
 
 
 @op(differentiable=False)

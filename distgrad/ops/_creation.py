@@ -84,6 +84,19 @@ def dtype_or_default(dtype: Any, out: Any = None) -> Any:
     return get_default_dtype().numpy if dtype is None else as_dtype(dtype).numpy
 
 
+def new_shape(size: tuple[Any, ...]) -> tuple[int, ...]:
+    """The shape of a new tensor, from ``f(2, 3)`` and from ``f((2, 3))`` alike.
+
+    Raises:
+        TypeError: a size is no integer.
+        ShapeError: a size is negative.
+    """
+    shape = sizes(size)
+    if any(n < 0 for n in shape):
+        raise ShapeError(f"expected sizes of at least 0, got {list(shape)}")
+    return shape
+
+
 # ---- from values -----------------------------------------------------------------------------------------------------
 
 
@@ -110,8 +123,7 @@ def values_of(data: Any, exact: bool = False) -> Array:
     except ValueError:
         raise ShapeError("tensor: expected nested sequences of equal lengths, got ragged ones") from None
     if array.dtype == object or array.dtype.kind in "USmMV":
-        what = f"{type(leaf).__name__} in {type(data).__name__}"
-        raise TypeError(f"tensor: expected numbers, bools or sequences of them, got {what}")
+        raise TypeError(f"tensor: expected numbers, bools or sequences of them, got {_first_other(data)}")
     if exact or isinstance(leaf, (np.ndarray, np.generic, TensorBase)):
         return array
     if array.dtype == np.complex128:
@@ -123,6 +135,14 @@ def _first_leaf(data: Any) -> Any:
     while isinstance(data, (list, tuple)) and data:
         data = data[0]
     return data
+
+
+def _first_other(data: Any) -> str:
+    """The class of the first value within nested sequences that is no number."""
+    if isinstance(data, (list, tuple)):
+        found = (_first_other(value) for value in data)
+        return next((f"{name} in {type(data).__name__}" for name in found if name), "")
+    return "" if isinstance(data, (int, float, complex, np.ndarray, np.generic)) else type(data).__name__
 
 
 def _arrays_within(data: Any) -> Any:
@@ -190,7 +210,7 @@ def zeros(
     pin_memory: bool = False,
 ) -> "Tensor":
     """Zeros of a shape, given as ``zeros(2, 3)`` or ``zeros((2, 3))``."""
-    return deliver(place(device).xp.zeros(sizes(size), dtype_or_default(dtype, out)), requires_grad, out, device)
+    return deliver(place(device).xp.zeros(new_shape(size), dtype_or_default(dtype, out)), requires_grad, out, device)
 
 
 def ones(
@@ -203,7 +223,7 @@ def ones(
     pin_memory: bool = False,
 ) -> "Tensor":
     """Ones of a shape."""
-    return deliver(place(device).xp.ones(sizes(size), dtype_or_default(dtype, out)), requires_grad, out, device)
+    return deliver(place(device).xp.ones(new_shape(size), dtype_or_default(dtype, out)), requires_grad, out, device)
 
 
 def empty(
@@ -217,7 +237,7 @@ def empty(
     memory_format: Any = None,
 ) -> "Tensor":
     """A tensor of a shape whose values are whatever was in memory."""
-    return deliver(place(device).xp.empty(sizes(size), dtype_or_default(dtype, out)), requires_grad, out, device)
+    return deliver(place(device).xp.empty(new_shape(size), dtype_or_default(dtype, out)), requires_grad, out, device)
 
 
 def full(
@@ -234,7 +254,7 @@ def full(
     """A tensor of a shape with one value everywhere, whose type decides the dtype (Python floats: the default one)."""
     value = number_of(fill_value)
     chosen = values_of(value).dtype if dtype is None and out is None else dtype_or_default(dtype, out)
-    return deliver(place(device).xp.full(sizes((size,)), value, chosen), requires_grad, out, device)
+    return deliver(place(device).xp.full(new_shape((size,)), value, chosen), requires_grad, out, device)
 
 
 def empty_strided(

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 from .._typing import Array
 from ..autograd._base import TensorBase, wrap_result
 from ..autograd._node import Node
-from ..autograd._op import Op, apply, apply1, result_dtype
+from ..autograd._op import Op, apply, apply1, raw, result_dtype
 from ..backend import backend_of
 from ._arithmetic import Mul
-from ._common import binary, cast, floating, number_tensor, operand, tensor_of, weak
+from ._common import binary, cast, floating, mismatch, number_tensor, operand, tensor_of, weak
 from ._spec import op
 
 if TYPE_CHECKING:
@@ -287,7 +287,8 @@ def abs(input: "Tensor") -> "Tensor":
 @op(inplace=True)
 def square(input: "Tensor") -> "Tensor":
     """``input * input``; bools count as integers."""
-    t = cast(input, "int64") if input._data.dtype == "bool" else input
+    t = tensor_of(input, "square")
+    t = cast(t, "int64") if t._data.dtype == "bool" else t
     return binary(Mul, t, t)
 
 
@@ -381,7 +382,10 @@ def where(condition: "Tensor", input: Any = None, other: Any = None) -> Any:
         a = number_tensor(a, condition)
     dtype = result_dtype((a, b))
     a, b = (cast(t, dtype) if isinstance(t, TensorBase) else dtype.type(t) for t in (a, b))
-    return apply(Where, (condition, a, b))
+    try:
+        return apply(Where, (condition, a, b))
+    except ValueError:
+        raise mismatch("where", *(raw(t) for t in (condition, a, b) if isinstance(t, TensorBase))) from None
 
 
 class _Rounding(Op):
@@ -428,7 +432,8 @@ class Round(_Rounding):
 @op(inplace=True)
 def sign(input: "Tensor") -> "Tensor":
     """-1, 0 or 1; a bool is its own sign."""
-    return input if input._data.dtype == "bool" else apply1(Sign, input, "sign")
+    t = tensor_of(input, "sign")
+    return t if t._data.dtype == "bool" else apply1(Sign, t, "sign")
 
 
 @op(inplace=True)

@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from .._typing import Array
+from ..autograd._base import TensorBase
 from ..autograd._node import Node
 from ..autograd._op import Op, apply
 from ..errors import DTypeError, ShapeError
@@ -101,6 +102,8 @@ def linear(input: "Tensor", weight: "Tensor", bias: "Tensor | None" = None) -> "
         ShapeError: the sizes do not fit.
         DTypeError: the dtypes differ.
     """
+    if not isinstance(input, TensorBase):
+        input = tensor_of(input, "linear")
     if weight._data.ndim != 2:
         result = matmul(input, weight)
         return result if bias is None else result + bias

@@ -9,8 +9,8 @@ from ..autograd._base import TensorBase, wrap
 from ..backend import as_dtype, backend_of, get_default_dtype
 from ..backend._random import Stream
 from ..errors import DTypeError, ShapeError
-from ._common import sizes, tensor_of
-from ._creation import deliver
+from ._common import tensor_of
+from ._creation import deliver, new_shape
 from ._generator import Generator, stream_of
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def rand(
     pin_memory: bool = False,
 ) -> "Tensor":
     """Uniform numbers in [0, 1)."""
-    array = stream_of(generator).uniform(sizes(size), _float_dtype(dtype if out is None else out.dtype, "rand"))
+    array = stream_of(generator).uniform(new_shape(size), _float_dtype(dtype if out is None else out.dtype, "rand"))
     return deliver(array, requires_grad, out, device)
 
 
@@ -55,7 +55,7 @@ def randn(
     pin_memory: bool = False,
 ) -> "Tensor":
     """Normal numbers of mean 0 and standard deviation 1."""
-    array = stream_of(generator).normal(sizes(size), _float_dtype(dtype if out is None else out.dtype, "randn"))
+    array = stream_of(generator).normal(new_shape(size), _float_dtype(dtype if out is None else out.dtype, "randn"))
     return deliver(array, requires_grad, out, device)
 
 
@@ -88,7 +88,8 @@ def randint(
     elif high is None:
         low, high = 0, low
     chosen = as_dtype("int64" if dtype is None else dtype).numpy if out is None else out._data.dtype
-    return deliver(drawn_integers(low, high, sizes((size,)), generator, chosen, "randint"), requires_grad, out, device)
+    array = drawn_integers(low, high, new_shape((size,)), generator, chosen, "randint")
+    return deliver(array, requires_grad, out, device)
 
 
 def randperm(
@@ -192,7 +193,7 @@ def normal(
     if not given:
         if size is None:
             raise TypeError("normal: expected a size, as in normal(0.0, 1.0, (2, 3)), when mean and std are numbers")
-        shape, chosen, where = sizes((size,)), _float_dtype(dtype, "normal"), device
+        shape, chosen, where = new_shape((size,)), _float_dtype(dtype, "normal"), device
     else:
         shape = np.broadcast_shapes(*(t._data.shape for t in given))
         first = given[0]._data

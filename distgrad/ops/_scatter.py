@@ -121,8 +121,8 @@ def check_bounds(index: Array, n: int, dim: int, name: str) -> None:
 
 def _along_dim(input: Any, dim: int, index: Any, name: str) -> tuple[Any, Array, int]:
     """The tensor and the index with at least one dimension, checked, and the axis."""
-    array = index_array(index, name)
-    t = input if input._data.ndim else input.reshape(1)
+    array, t = index_array(index, name), tensor_of(input, name)
+    t = t if t._data.ndim else t.reshape(1)
     array = array if array.ndim else array.reshape(1)
     axis = axis_of(dim, t._data.ndim, name)
     if array.ndim != t._data.ndim and array.size:

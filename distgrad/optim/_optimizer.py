@@ -68,6 +68,10 @@ class Optimizer:
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[Group] = []
         self._make_hooks()
+        if not isinstance(params, Iterable):
+            raise TypeError(
+                f"expected an iterable of Tensors or dicts, got {type(params).__name__}; pass model.parameters()"
+            )
         groups: list[Any] = list(params)
         if not groups:
             raise ValueError("optimizer got an empty parameter list")

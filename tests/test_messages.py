@@ -1,0 +1,102 @@
+"""Wrong arguments: the error says what was expected and what was given, in words that its reader can know."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import distgrad
+import distgrad.nn.functional as F
+from distgrad import nn, ops, optim
+from distgrad.errors import DTypeError, ShapeError
+from distgrad.utils.data import DataLoader
+
+X = distgrad.zeros(2, 3)
+
+
+@pytest.mark.parametrize("wrong", ["text", None, [1.0, 2.0], {"a": 1}, object()], ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize(
+    "call",
+    [
+        *(nn.Linear(3, 4), F.relu, ops.abs, ops.neg, ops.square, ops.sign, ops.flatten, ops.t, nn.Conv2d(1, 1, 1)),
+        *(nn.Embedding(2, 2), nn.Softmax(0), lambda x: ops.matmul(X, x), lambda x: F.cross_entropy(X, x)),
+    ],
+)
+def test_what_is_no_tensor_is_named(call: Callable[[Any], Any], wrong: Any) -> None:
+    with pytest.raises(TypeError, match=f"expected a Tensor, got {type(wrong).__name__}"):
+        call(wrong)
+
+
+def test_a_module_takes_an_array() -> None:
+    layer = nn.Linear(3, 4)
+    x = np.ones((2, 3), np.float32)
+    assert np.array_equal(layer(x).detach().numpy(), layer(distgrad.from_numpy(x)).detach().numpy())
+
+
+@pytest.mark.parametrize("size", [2.5, "a", None, np.float64(2)])
+@pytest.mark.parametrize("make", [distgrad.zeros, distgrad.empty, distgrad.randn, lambda n: X.new_ones(n)])
+def test_sizes_are_integers(make: Callable[[Any], Any], size: Any) -> None:
+    with pytest.raises(TypeError, match=rf"expected integers, got .* of class {type(size).__name__}"):
+        make(size)
+
+
+@pytest.mark.parametrize("make", [distgrad.zeros, distgrad.rand, lambda n: distgrad.randint(5, (2, n))])
+def test_sizes_are_not_negative(make: Callable[[int], Any]) -> None:
+    with pytest.raises(ShapeError, match=r"expected sizes of at least 0, got .*-1"):
+        make(-1)
+
+
+def test_sizes_may_be_numbers_of_numpy_and_0d_tensors() -> None:
+    assert distgrad.zeros(np.int64(2), distgrad.tensor(3)).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda a, b: ops.where(a > 0, b, a),
+        ops.logical_and,
+        ops.isclose,
+        ops.allclose,
+        ops.floor_divide,
+        ops.eq,
+        ops.add,
+    ],
+)
+def test_shapes_that_cannot_be_broadcast(call: Callable[[Any, Any], Any]) -> None:
+    with pytest.raises(ShapeError, match=r"\[2, 3\].* and \[.*\] cannot be broadcast together: from the last"):
+        call(X, distgrad.zeros(4))
+
+
+@pytest.mark.parametrize(("shape", "left", "what"), [((3,), True, "2 rows"), ((4, 3), False, "2 columns")])
+def test_solve_names_the_sizes(shape: tuple[int, ...], left: bool, what: str) -> None:
+    with pytest.raises(ShapeError, match=f"expected B to have {what}"):
+        distgrad.linalg.solve(distgrad.eye(2), distgrad.zeros(shape), left=left)
+
+
+def test_dropout_of_integers() -> None:
+    with pytest.raises(DTypeError, match=r"dropout: expected a floating-point input, got distgrad.int64"):
+        F.dropout(distgrad.ones(3, dtype=distgrad.int64))
+
+
+def test_the_states_of_an_lstm_are_two() -> None:
+    with pytest.raises(TypeError, match=r"expected hx to be a tuple \(h, c\)"):
+        nn.LSTM(3, 4)(distgrad.zeros(5, 2, 3), distgrad.zeros(1, 2, 4))
+
+
+def test_an_optimizer_of_a_module() -> None:
+    with pytest.raises(TypeError, match=r"got Linear; pass model.parameters\(\)"):
+        optim.SGD(nn.Linear(2, 2), lr=0.1)
+
+
+def test_the_sample_that_is_no_number_is_named() -> None:
+    with pytest.raises(TypeError, match=r"expected numbers.*got str in list"):
+        list(DataLoader([1, "a"], batch_size=2, collate_fn=distgrad.tensor))
+
+
+@pytest.mark.parametrize("register", ["register_full_backward_hook", "register_full_backward_pre_hook"])
+def test_a_backward_hook_that_returns_something_else(register: str) -> None:
+    layer = nn.Linear(2, 2)
+    getattr(layer, register)(lambda *args: 3)
+    with pytest.raises(TypeError, match=r"backward hook of Linear: expected None, or a Tensor.*got int"):
+        layer(distgrad.ones(1, 2, requires_grad=True)).sum().backward()
