@@ -280,10 +280,16 @@ class Communicator(ABC):
 
     # ---- groups, memory, life ----------------------------------------------------------------------------------
 
-    def split(self, color: int | None, key: int = 0) -> "Communicator | None":
-        """A communicator over the ranks that pass the same color, ordered by key, then by rank; None for color None."""
+    def split(self, color: int | None, key: int = 0, options: Options | None = None) -> "Communicator | None":
+        """A communicator over the ranks that pass the same color, ordered by key, then by rank; None for color None.
+
+        Args:
+            color: an integer that the members of one new group have in common.
+            key: the order of the ranks in it.
+            options: its timeout and stall warning; those of this group by default.
+        """
         with _Calling(self, Kind.SPLIT):
-            return self._split(color, key)
+            return self._split(color, key, self.options if options is None else options)
 
     def empty(self, n: int, dtype: Any) -> Array:
         """A flat array of shape (n,) on which this communicator's collectives can work without copying.
@@ -336,7 +342,7 @@ class Communicator(ABC):
     def _irecv(self, buffer: Array, source: int, tag: int) -> Work: ...
 
     @abstractmethod
-    def _split(self, color: int | None, key: int) -> "Communicator | None": ...
+    def _split(self, color: int | None, key: int, options: Options) -> "Communicator | None": ...
 
     @abstractmethod
     def _close(self) -> None: ...

@@ -53,7 +53,7 @@ BACKENDS = (
 )
 NAMES = ("serial", *(backend.name for backend in BACKENDS))
 
-_TORCH_NAMES = {"gloo": None, "cpu:gloo": None, "undefined": None}  # torch's backends that mean "choose for the CPU"
+TORCH_NAMES = {"gloo": None, "cpu:gloo": None, "undefined": None}  # torch's backends that mean "choose for the CPU"
 
 
 def init_process_group(
@@ -94,7 +94,7 @@ def init_process_group(
     if mine.explicit:
         raise CommError("init_process_group was called twice; call destroy_process_group() before the second time")
     mine.close()  # one that a collective made without being asked to
-    mine.world = _create(backend, _options(timeout), world_size, rank)
+    mine.world = _create(backend, options_for(timeout), world_size, rank)
     mine.explicit = True
 
 
@@ -112,7 +112,7 @@ def get_default() -> Communicator:
     """The default group. The first call in a job with several ranks joins it, which is collective."""
     mine = groups()
     if mine.world is None:
-        mine.world = _create(None, _options(None), -1, -1)
+        mine.world = _create(None, options_for(None), -1, -1)
     return mine.world
 
 
@@ -160,7 +160,12 @@ def measure() -> Measurement:
     return Measurement(get_default().statistics)
 
 
-def _options(timeout: timedelta | float | None) -> Options:
+def options_for(timeout: timedelta | float | None) -> Options:
+    """What a group waits for: `timeout` as a timedelta or in seconds, or what the environment says.
+
+    Raises:
+        CommError: the time is not positive, or a variable is no number.
+    """
     if isinstance(timeout, timedelta):
         timeout = timeout.total_seconds()
     if timeout is None:
@@ -208,7 +213,7 @@ def _announce_leaving() -> None:
 
 def _resolve_name(backend: str | None) -> str | None:
     name = backend.lower() if backend else None
-    if name is None or name in _TORCH_NAMES:
+    if name is None or name in TORCH_NAMES:
         return None
     if "nccl" in name:
         raise BackendUnavailableError(

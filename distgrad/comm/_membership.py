@@ -1,13 +1,14 @@
 """Groups of ranks: making them, and asking about ranks in them."""
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from datetime import timedelta
+from typing import Any, TypeAlias
 
 from .._environment import job
 from ..errors import CommError
 from ._communicator import Communicator
 from ._groups import groups
-from ._init import get_default
+from ._init import TORCH_NAMES, get_default, options_for
 
 
 class NonMember:
@@ -86,19 +87,37 @@ def get_process_group_ranks(group: Group = None) -> list[int]:
     return list(found.ranks)
 
 
-def new_group(ranks: Sequence[int] | None = None) -> Communicator | NonMember:
+def new_group(
+    ranks: Sequence[int] | None = None,
+    timeout: timedelta | float | None = None,
+    backend: str | None = None,
+    pg_options: Any = None,
+    use_local_synchronization: bool = False,
+    group_desc: str | None = None,
+    device_id: Any = None,
+) -> Communicator | NonMember:
     """A group of some ranks. Every rank of the default group calls this, members or not, with the same ranks.
 
     Args:
         ranks: ranks in the default group, in the order of the new one; None means all.
+        timeout: how long a rank waits for its peers, as a timedelta or in seconds; the default group's by default.
+        backend: that of the default group, or torch's "gloo", which means the same.
+        pg_options: accepted as in torch, not used; so are group_desc and device_id.
+        use_local_synchronization: accepted as in torch; nevertheless every rank calls this.
+
+    Raises:
+        CommError: the ranks are wrong, or another backend is asked for.
     """
     world = get_default()
+    if backend not in (None, *TORCH_NAMES, world.name):
+        raise CommError(f"expected the backend of the default group, {world.name!r}, got {backend!r}; leave it out")
     chosen = list(range(world.size)) if ranks is None else list(ranks)
     wrong = [rank for rank in chosen if not 0 <= rank < world.size]
     if wrong or len(set(chosen)) != len(chosen):
         raise CommError(f"expected different ranks between 0 and {world.size - 1}, got {chosen}")
     inside = world.rank in chosen
-    return _keep(world.split(0 if inside else None, chosen.index(world.rank) if inside else 0))
+    options = None if timeout is None else options_for(timeout)
+    return _keep(world.split(0 if inside else None, chosen.index(world.rank) if inside else 0, options))
 
 
 def split_group(parent: Group = None, split_ranks: Sequence[Sequence[int]] = ()) -> Communicator | NonMember:

@@ -186,13 +186,13 @@ class MpiCommunicator(Communicator):
         request = self._comm.Irecv(_as_words(buffer), source, tag)
         return RequestWork(request, self, buffer, source, f"receiving from rank {source}", receives=True)
 
-    def _split(self, color: int | None, key: int) -> "MpiCommunicator | None":
+    def _split(self, color: int | None, key: int, options: Options) -> "MpiCommunicator | None":
         self._meeting.meet()
         comm = self._comm.Split(self._mpi.UNDEFINED if color is None else color, key)
         if comm == self._mpi.COMM_NULL:
             return None
         members = [self.ranks[rank] for rank in comm.allgather(self.rank)]
-        group = MpiCommunicator(comm, members, self.options, self.statistics)
+        group = MpiCommunicator(comm, members, options, self.statistics)
         group.use_board()
         return group
 

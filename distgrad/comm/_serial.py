@@ -46,8 +46,8 @@ class SerialCommunicator(Communicator):
     def _irecv(self, buffer: Array, source: int, tag: int) -> Work:
         raise AssertionError("a group of one has no other rank to receive from")
 
-    def _split(self, color: int | None, key: int) -> "SerialCommunicator | None":
-        return None if color is None else SerialCommunicator(self.ranks, self.options, self.statistics)
+    def _split(self, color: int | None, key: int, options: Options) -> "SerialCommunicator | None":
+        return None if color is None else SerialCommunicator(self.ranks, options, self.statistics)
 
     def _close(self) -> None:
         pass

@@ -15,7 +15,7 @@ import numpy as np
 from .._typing import Array
 from ._board import Board, board_bytes
 from ._calls import Call
-from ._communicator import Communicator
+from ._communicator import Communicator, Options
 from ._reduce import reduce_in_place, reduce_into
 from ._segment import Segment, padded, share
 from ._serial import SerialCommunicator
@@ -128,13 +128,13 @@ class ShmCommunicator(Communicator):
     def _irecv(self, buffer: Array, source: int, tag: int) -> Work:
         return self._base._irecv(buffer, source, tag)
 
-    def _split(self, color: int | None, key: int) -> Communicator | None:
+    def _split(self, color: int | None, key: int, options: Options) -> Communicator | None:
         self._board.meet()
-        base = self._base.split(color, key)
+        base = self._base.split(color, key, options)
         if base is None or base.size > 1:
             return None if base is None else ShmCommunicator(base, self.statistics)
         base.close()
-        return SerialCommunicator(base.ranks, self.options, self.statistics)
+        return SerialCommunicator(base.ranks, options, self.statistics)
 
     def _close(self) -> None:
         self._board.finish()

@@ -129,17 +129,17 @@ class ThreadsCommunicator(Communicator):
     def _irecv(self, buffer: Array, source: int, tag: int) -> Work:
         return _Receive(self._hub, buffer, (source, self.rank, tag))
 
-    def _split(self, color: int | None, key: int) -> "ThreadsCommunicator | None":
+    def _split(self, color: int | None, key: int, options: Options) -> "ThreadsCommunicator | None":
         entries = self._show((color, key, self.rank))
         self._done_reading()
         members = [rank for other, _, rank in sorted(entries, key=lambda entry: entry[1:]) if other == color]
-        hubs = self._show(Hub(len(members), self.options))
+        hubs = self._show(Hub(len(members), options))
         self._done_reading()
         if color is None:
             return None
         ranks = [self.ranks[rank] for rank in members]
         hub = hubs[members[0]]
-        return ThreadsCommunicator(hub, members.index(self.rank), ranks, self.options, self.statistics)
+        return ThreadsCommunicator(hub, members.index(self.rank), ranks, options, self.statistics)
 
     def _fail(self, reason: str) -> None:
         self._hub.leave(self.rank, reason)

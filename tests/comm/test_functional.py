@@ -1,13 +1,14 @@
 """The functions of torch.distributed, on one rank and on three."""
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import numpy as np
 import pytest
 
 import distgrad.comm as dist
 from distgrad.comm import ReduceOp, run_threads
-from distgrad.errors import CommError
+from distgrad.errors import CommError, CommTimeoutError
 
 
 class Lent:
@@ -176,6 +177,17 @@ def test_point_to_point() -> None:
     on(3)(check)
 
 
+def test_a_group_has_a_timeout_of_its_own() -> None:
+    def check() -> None:
+        group = dist.new_group(timeout=timedelta(seconds=0.2), backend="gloo")
+        assert dist.get_default().options.timeout > 1
+        if dist.get_rank() == 0:
+            with pytest.raises(CommTimeoutError):
+                dist.barrier(group)
+
+    on(2)(check)
+
+
 def test_groups() -> None:
     def check() -> None:
         rank = dist.get_rank()
@@ -219,9 +231,11 @@ def test_groups() -> None:
         (lambda: dist.get_default().broadcast(np.zeros(4), 7), "a rank of this group, 0 to 1, got 7"),
         (lambda: dist.get_default().all_to_all(np.zeros(3), np.zeros(4)), "divide into 2 equal parts, got 3"),
         (lambda: dist.new_group([0, 5]), r"between 0 and 1, got \[0, 5\]"),
+        (lambda: dist.new_group(backend="nccl"), "backend of the default group, 'threads', got 'nccl'"),
+        (lambda: dist.new_group(timeout=0), "more than 0 seconds, got 0"),
         (lambda: dist.all_gather_object([None], 1), "`object_list` of length 2, got 1"),
     ],
-    ids=range(12),
+    ids=range(14),
 )
 def test_wrong_arguments_fail_on_every_rank_alike(call: Callable[[], object], message: str) -> None:
     def check() -> None:
