@@ -211,7 +211,8 @@ class Board:
         rank, state = other // ROW, self._words[other + _STATE]
         if state == State.FAILED:
             return f"rank {rank} gave up: {self._read(other, _REASON)}"
-        last = f"after call #{self._words[other + _SEQUENCE]} of this group ({self._last_call(other)})"
+        made = self._words[other + _SEQUENCE]
+        last = f"after call #{made} of this group ({self._last_call(other)})" if made else "before its first call"
         if state == State.FINISHED:
             return f"rank {rank} has left the group {last}: its program ended, or it destroyed the group"
         return f"rank {rank} (process {self._words[other + _PID]}) died {last}"
@@ -275,7 +276,7 @@ class Board:
         left = [row for row in self._others if self._words[row] > self._step and self._words[row + _STATE] in working]
         if not left:
             return None
-        waits = "; ".join(f"rank {row // ROW} {self._status(row)}" for row in left)
+        waits = "; ".join(f"rank {row // ROW} {self._status(row, in_call=True)}" for row in left)
         return (
             f"rank {self._rank} ended while other ranks of its group wait for it: {waits}; make every rank issue the "
             "same calls"
@@ -308,19 +309,23 @@ class Board:
         """The ranks that wait for a peer at this moment."""
         return [row // ROW for row in range(0, self._size * ROW, ROW) if self._words[row + _STATE] == State.WAITING]
 
-    def _status(self, row: int) -> str:
+    def _status(self, row: int, in_call: bool = False) -> str:
+        """Where a rank is; `in_call` where it is known to be in the call that it announced last."""
         words = self._words
         state, sequence = words[row + _STATE], words[row + _SEQUENCE]
         if state == State.FAILED:
             return f"gave up: {self._read(row, _REASON)}"
         if state == State.FINISHED:
-            return f"has left after call #{sequence}"
+            return f"has left after call #{sequence}" if sequence else "has left before its first call"
         if state == State.WAITING:
             return f"waits in call #{sequence}, {self._read(row, _LINE)}"
         if row == self._row:
             return f"is in call #{sequence}, {self._call} at {call_site()}"
+        if in_call:
+            return f"is in call #{sequence}, {self._last_call(row)}"
         process = self._process(row)
-        return f"last made call #{sequence}, {self._last_call(row)}; process {process.pid} is {process.state()}"
+        last = f"last made call #{sequence}, {self._last_call(row)}" if sequence else "has made no call in this group"
+        return f"{last}; its process {process.pid} is {process.state()}"
 
     def _describe(self) -> str:
         return f"call #{self._sequence}, {self._call} at {call_site()}"

@@ -94,7 +94,8 @@ def test_a_call_without_a_meeting_is_a_bug() -> None:
 def test_timeout_names_who_is_missing() -> None:
     board, _ = boards(2, timeout=0.05)
     started = time.monotonic()
-    with pytest.raises(CommTimeoutError, match=r"(?s)rank 0 gave up .*test_board.py.*rank 1: last made call #0"):
+    missing = r"(?s)rank 0 gave up .*test_board.py.*rank 1: has made no call in this group"
+    with pytest.raises(CommTimeoutError, match=missing):
         enter(board, SUM)
     assert time.monotonic() - started < 2
 
@@ -105,7 +106,7 @@ def test_stall_is_reported_once_by_the_lowest_waiting_rank(capsys: pytest.Captur
     text = capsys.readouterr().err
     assert text.count("has waited") == 1
     assert "distgrad: rank 0 has waited" in text and "rank 1: waits in call #1" in text
-    assert f"rank 2: last made call #0, none(); process {os.getpid()} is" in text
+    assert f"rank 2: has made no call in this group; its process {os.getpid()} is" in text
 
 
 def test_no_report_before_the_time(capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,7 +118,7 @@ def test_no_report_before_the_time(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_rank_that_left_is_named() -> None:
     first, second = boards(2)
     second.finish()
-    with pytest.raises(PeerLostError, match=r"rank 1 has left the group after call #0"):
+    with pytest.raises(PeerLostError, match=r"rank 1 has left the group before its first call"):
         enter(first, SUM)
 
 
@@ -169,6 +170,15 @@ def test_leaving_names_those_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     assert leave() == sentence
     thread.join(20)
     assert isinstance(errors[0], PeerLostError)
+
+
+def test_leaving_names_a_rank_that_has_just_come() -> None:
+    first, second = boards(2, timeout=0.02)
+    with pytest.raises(CommTimeoutError):
+        enter(first, SUM)
+    assert first._words[10] == State.RUNNING  # as in the first moment of its waiting
+    sentence = second.abandoned()
+    assert sentence is not None and f"rank 0 is in call #1, {SUM}; make every rank" in sentence
 
 
 def test_leaving_when_nobody_waits_is_silent() -> None:

@@ -151,7 +151,7 @@ def test_stall_prints_one_table(capfd: pytest.CaptureFixture[str]) -> None:
     group.all_reduce(np.zeros(3))
     texts = group.all_gather_object(capfd.readouterr().err)
     assert [text.count("has waited") for text in texts] == [1] + [0] * LAST
-    assert f"rank {LAST}: last made call #1, barrier(); process " in texts[0]
+    assert f"rank {LAST}: last made call #1, barrier(); its process " in texts[0]
     group.close()
 
 
