@@ -151,7 +151,7 @@ def test_four_ranks_share_the_cores(mpi: Mpi, first: str, tmp_path: Path) -> Non
     script.write_text(
         f"{first}import distgrad, numpy, threadpoolctl\nfrom distgrad._environment import job, usable_cores\n"
         "blas = [i['num_threads'] for i in threadpoolctl.threadpool_info() if i['user_api'] == 'blas']\n"
-        "print('threads', max(blas), usable_cores(job))\n"
+        "print(f'threads {max(blas)} {usable_cores(job)}\\n', end='', flush=True)\n"  # one write: lines stay whole
     )
     for command in (
         mpi.job(4, str(script)),
