@@ -91,8 +91,8 @@ def synchronize(device: Any = None) -> None:
 
 
 def memory_allocated(device: Any = None) -> int:
-    """Bytes of GPU memory that arrays of this process occupy."""
-    return int(_cupy().get_default_memory_pool().used_bytes())
+    """Bytes of GPU memory that arrays of this process occupy; 0 without a GPU."""
+    return int(_cupy().get_default_memory_pool().used_bytes()) if is_available() else 0
 
 
 def memory_reserved(device: Any = None) -> int:
@@ -101,8 +101,9 @@ def memory_reserved(device: Any = None) -> int:
 
 
 def empty_cache() -> None:
-    """Gives memory that is not in use back to the driver."""
-    _cupy().get_default_memory_pool().free_all_blocks()
+    """Gives memory that is not in use back to the driver. Nothing happens without a GPU."""
+    if is_available():
+        _cupy().get_default_memory_pool().free_all_blocks()
 
 
 class device:
