@@ -100,3 +100,26 @@ def test_a_backward_hook_that_returns_something_else(register: str) -> None:
     getattr(layer, register)(lambda *args: 3)
     with pytest.raises(TypeError, match=r"backward hook of Linear: expected None, or a Tensor.*got int"):
         layer(distgrad.ones(1, 2, requires_grad=True)).sum().backward()
+
+
+@pytest.mark.parametrize("divide", [ops.floor_divide, ops.remainder, ops.fmod])
+def test_integers_divided_by_zero(divide: Callable[[Any, Any], Any]) -> None:
+    numbers = distgrad.tensor([4, 5])
+    for zero in (0, distgrad.tensor([1, 0])):
+        with pytest.raises(RuntimeError, match=rf"ZeroDivisionError: {divide.__name__}: an integer"):
+            divide(numbers, zero)
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        divide(4, distgrad.tensor([0]))
+    assert divide(numbers, 0.0).isfinite().logical_not().all()
+    assert divide(numbers, 3).tolist() == ([1, 1] if divide is ops.floor_divide else [1, 2])
+
+
+def test_values_and_indices_are_printed_in_lines() -> None:
+    text = repr(distgrad.tensor([1.0, 2.0]).max(0))
+    assert text == "ValuesIndices(\nvalues=tensor(2.),\nindices=tensor(1))"
+
+
+def test_housekeeping_of_gpus_needs_none() -> None:
+    if not distgrad.cuda.is_available():
+        distgrad.cuda.empty_cache()
+        assert distgrad.cuda.memory_allocated() == 0

@@ -277,6 +277,15 @@ def _xp(t: Any) -> Any:
     return _backend(t).xp
 
 
+def _need_no_zero(name: str, a: Any, b: Any) -> None:
+    """Integers have no value for a division by 0, which NumPy would answer with 0."""
+    y = raw(b)
+    if result_dtype((a, b)).kind in "iu" and not (y.all() if isinstance(b, TensorBase) else y):
+        raise RuntimeError(
+            f"ZeroDivisionError: {name}: an integer is divided by 0; convert with .float() for inf or nan"
+        )
+
+
 def _plain(value: Any, like: Any) -> "Tensor":
     """A result through which no gradient flows."""
     return wrap_result(value, like._data)
@@ -286,6 +295,7 @@ def _plain(value: Any, like: Any) -> "Tensor":
 def floor_divide(input: "Tensor", other: Any) -> "Tensor":
     """``input // other``: the quotient rounded towards minus infinity. No gradient flows through it."""
     a, b = operand(input, "floor_divide"), operand(other, "floor_divide")
+    _need_no_zero("floor_divide", a, b)
     dtype = result_dtype((a, b))
     t = a if isinstance(a, TensorBase) else b
     x, y = (_xp(t).asarray(raw(v), dtype=dtype) for v in (a, b))
@@ -299,13 +309,17 @@ def floor_divide(input: "Tensor", other: Any) -> "Tensor":
 @op(inplace=True)
 def remainder(input: "Tensor", other: Any) -> "Tensor":
     """``input % other``: the remainder has the sign of `other`, as Python's."""
-    return binary(Remainder, input, other)
+    a, b = operand(input, "remainder"), operand(other, "remainder")
+    _need_no_zero("remainder", a, b)
+    return binary(Remainder, a, b)
 
 
 @op(inplace=True)
 def fmod(input: "Tensor", other: Any) -> "Tensor":
     """The remainder of the division rounded towards zero: it has the sign of `input`, as C's."""
-    return binary(Fmod, input, other)
+    a, b = operand(input, "fmod"), operand(other, "fmod")
+    _need_no_zero("fmod", a, b)
+    return binary(Fmod, a, b)
 
 
 @op(inplace=True)

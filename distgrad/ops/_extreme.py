@@ -23,6 +23,9 @@ class ValuesIndices(NamedTuple):
     values: Any
     indices: Any
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(\nvalues={self.values!r},\nindices={self.indices!r})"
+
 
 class MinMax(NamedTuple):
     """What `aminmax` gives."""
