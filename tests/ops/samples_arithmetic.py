@@ -54,10 +54,10 @@ SAMPLES = {
         [
             *binary(low=0.5, number=2),
             *[
-                only(call(Array(2, 3, low=-8, high=8), Array(3, low=1, high=4), rounding_mode=m), grad=False)
+                only(call(Array(2, 3, low=-8, high=8), Array(3, low=1, high=4), rounding_mode=m))
                 for m in ("floor", "trunc")
             ],
-            *[only(call(Array(2, 3, low=-8, high=8), 3, rounding_mode=m), grad=False) for m in ("floor", "trunc")],
+            *[only(call(Array(2, 3, low=-8, high=8), 3, rounding_mode=m)) for m in ("floor", "trunc")],
         ],
         dtypes=(*FLOATS, "int64"),
         tolerance={"int64": 1e-6},
