@@ -19,6 +19,7 @@ from . import autograd as autograd
 from . import cuda as cuda
 from . import linalg as linalg
 from . import ops as ops
+from . import special as special
 from ._environment import show_config as show_config
 from ._pages import page as _page
 from ._parameter import Parameter as Parameter
@@ -78,9 +79,16 @@ from .backend import uint32 as uint32
 from .backend import uint64 as uint64
 from .ops import Generator as Generator
 from .ops import abs as abs
+from .ops import abs as absolute  # noqa: F401
+from .ops import acos as acos
+from .ops import acos as arccos  # noqa: F401
+from .ops import acosh as acosh
+from .ops import acosh as arccosh  # noqa: F401
 from .ops import adaptive_avg_pool1d as adaptive_avg_pool1d
 from .ops import add as add
 from .ops import addbmm as addbmm
+from .ops import addcdiv as addcdiv
+from .ops import addcmul as addcmul
 from .ops import addmm as addmm
 from .ops import addmv as addmv
 from .ops import addr as addr
@@ -100,6 +108,16 @@ from .ops import argwhere as argwhere
 from .ops import as_strided as as_strided
 from .ops import as_tensor as as_tensor
 from .ops import asarray as asarray
+from .ops import asin as arcsin  # noqa: F401
+from .ops import asin as asin
+from .ops import asinh as arcsinh  # noqa: F401
+from .ops import asinh as asinh
+from .ops import atan as arctan  # noqa: F401
+from .ops import atan as atan
+from .ops import atan2 as arctan2  # noqa: F401
+from .ops import atan2 as atan2
+from .ops import atanh as arctanh  # noqa: F401
+from .ops import atanh as atanh
 from .ops import atleast_1d as atleast_1d
 from .ops import atleast_2d as atleast_2d
 from .ops import atleast_3d as atleast_3d
@@ -110,8 +128,10 @@ from .ops import bilinear as bilinear
 from .ops import bincount as bincount
 from .ops import binomial as binomial
 from .ops import bitwise_and as bitwise_and
+from .ops import bitwise_left_shift as bitwise_left_shift
 from .ops import bitwise_not as bitwise_not
 from .ops import bitwise_or as bitwise_or
+from .ops import bitwise_right_shift as bitwise_right_shift
 from .ops import bitwise_xor as bitwise_xor
 from .ops import block_diag as block_diag
 from .ops import bmm as bmm
@@ -133,6 +153,9 @@ from .ops import channels_last as channels_last
 from .ops import channels_last_3d as channels_last_3d
 from .ops import chunk as chunk
 from .ops import clamp as clamp
+from .ops import clamp as clip  # noqa: F401
+from .ops import clamp_max as clamp_max
+from .ops import clamp_min as clamp_min
 from .ops import clone as clone
 from .ops import column_stack as column_stack
 from .ops import combinations as combinations
@@ -145,6 +168,7 @@ from .ops import conv3d as conv3d
 from .ops import conv_transpose1d as conv_transpose1d
 from .ops import conv_transpose2d as conv_transpose2d
 from .ops import conv_transpose3d as conv_transpose3d
+from .ops import copysign as copysign
 from .ops import corrcoef as corrcoef
 from .ops import cos as cos
 from .ops import cosh as cosh
@@ -157,6 +181,7 @@ from .ops import cummin as cummin
 from .ops import cumprod as cumprod
 from .ops import cumsum as cumsum
 from .ops import default_generator as default_generator
+from .ops import deg2rad as deg2rad
 from .ops import det as det
 from .ops import detach as detach
 from .ops import diag as diag
@@ -167,6 +192,8 @@ from .ops import diagonal_scatter as diagonal_scatter
 from .ops import diff as diff
 from .ops import dist as dist
 from .ops import div as div
+from .ops import div as divide  # noqa: F401
+from .ops import div as true_divide  # noqa: F401
 from .ops import dot as dot
 from .ops import dropout as dropout
 from .ops import dsplit as dsplit
@@ -190,25 +217,34 @@ from .ops import flatten as flatten
 from .ops import flip as flip
 from .ops import fliplr as fliplr
 from .ops import flipud as flipud
+from .ops import float_power as float_power
 from .ops import floor as floor
 from .ops import floor_divide as floor_divide
+from .ops import fmax as fmax
+from .ops import fmin as fmin
 from .ops import fmod as fmod
+from .ops import frac as frac
 from .ops import from_dlpack as from_dlpack
 from .ops import from_numpy as from_numpy
 from .ops import frombuffer as frombuffer
 from .ops import full as full
 from .ops import full_like as full_like
 from .ops import gather as gather
+from .ops import gcd as gcd
 from .ops import ge as ge
+from .ops import ge as greater_equal  # noqa: F401
 from .ops import get_rng_state as get_rng_state
 from .ops import group_norm as group_norm
 from .ops import gru as gru
 from .ops import gru_cell as gru_cell
+from .ops import gt as greater  # noqa: F401
 from .ops import gt as gt
 from .ops import hardshrink as hardshrink
+from .ops import heaviside as heaviside
 from .ops import histc as histc
 from .ops import hsplit as hsplit
 from .ops import hstack as hstack
+from .ops import hypot as hypot
 from .ops import index_add as index_add
 from .ops import index_copy as index_copy
 from .ops import index_fill as index_fill
@@ -227,27 +263,38 @@ from .ops import isfinite as isfinite
 from .ops import isin as isin
 from .ops import isinf as isinf
 from .ops import isnan as isnan
+from .ops import isneginf as isneginf
+from .ops import isposinf as isposinf
+from .ops import isreal as isreal
 from .ops import kron as kron
 from .ops import kthvalue as kthvalue
 from .ops import layer_norm as layer_norm
 from .ops import layout as layout
+from .ops import lcm as lcm
+from .ops import ldexp as ldexp
 from .ops import le as le
+from .ops import le as less_equal  # noqa: F401
+from .ops import lerp as lerp
 from .ops import linspace as linspace
 from .ops import log as log
 from .ops import log1p as log1p
 from .ops import log2 as log2
 from .ops import log10 as log10
 from .ops import log_softmax as log_softmax
+from .ops import logaddexp as logaddexp
+from .ops import logaddexp2 as logaddexp2
 from .ops import logcumsumexp as logcumsumexp
 from .ops import logdet as logdet
 from .ops import logical_and as logical_and
 from .ops import logical_not as logical_not
 from .ops import logical_or as logical_or
 from .ops import logical_xor as logical_xor
+from .ops import logit as logit
 from .ops import logspace as logspace
 from .ops import logsumexp as logsumexp
 from .ops import lstm as lstm
 from .ops import lstm_cell as lstm_cell
+from .ops import lt as less  # noqa: F401
 from .ops import lt as lt
 from .ops import manual_seed as manual_seed
 from .ops import masked_fill as masked_fill
@@ -272,15 +319,20 @@ from .ops import movedim as moveaxis  # noqa: F401
 from .ops import movedim as movedim
 from .ops import msort as msort
 from .ops import mul as mul
+from .ops import mul as multiply  # noqa: F401
 from .ops import multinomial as multinomial
 from .ops import mv as mv
+from .ops import nan_to_num as nan_to_num
 from .ops import nanmean as nanmean
 from .ops import nanmedian as nanmedian
 from .ops import nanquantile as nanquantile
 from .ops import nansum as nansum
 from .ops import narrow as narrow
 from .ops import ne as ne
+from .ops import ne as not_equal  # noqa: F401
 from .ops import neg as neg
+from .ops import neg as negative  # noqa: F401
+from .ops import nextafter as nextafter
 from .ops import nonzero as nonzero
 from .ops import nonzero_static as nonzero_static
 from .ops import norm as norm
@@ -297,12 +349,14 @@ from .ops import pinv as pinverse  # noqa: F401
 from .ops import pixel_shuffle as pixel_shuffle
 from .ops import pixel_unshuffle as pixel_unshuffle
 from .ops import poisson as poisson
+from .ops import positive as positive
 from .ops import pow as pow
 from .ops import prelu as prelu
 from .ops import preserve_format as preserve_format
 from .ops import prod as prod
 from .ops import put as put
 from .ops import quantile as quantile
+from .ops import rad2deg as rad2deg
 from .ops import rand as rand
 from .ops import rand_like as rand_like
 from .ops import randint as randint
@@ -330,6 +384,7 @@ from .ops import round as round
 from .ops import rrelu as rrelu
 from .ops import rrelu_ as rrelu_
 from .ops import rsqrt as rsqrt
+from .ops import rsub as rsub
 from .ops import scalar_tensor as scalar_tensor
 from .ops import scatter as scatter
 from .ops import scatter_add as scatter_add
@@ -340,9 +395,12 @@ from .ops import select as select
 from .ops import selu as selu
 from .ops import selu_ as selu_
 from .ops import set_rng_state as set_rng_state
+from .ops import sgn as sgn
 from .ops import sigmoid as sigmoid
 from .ops import sign as sign
+from .ops import signbit as signbit
 from .ops import sin as sin
+from .ops import sinc as sinc
 from .ops import sinh as sinh
 from .ops import slogdet as slogdet
 from .ops import softmax as softmax
@@ -357,6 +415,7 @@ from .ops import std as std
 from .ops import std_mean as std_mean
 from .ops import strided as strided
 from .ops import sub as sub
+from .ops import sub as subtract  # noqa: F401
 from .ops import sum as sum
 from .ops import t as t
 from .ops import take as take
@@ -378,6 +437,7 @@ from .ops import tril as tril
 from .ops import tril_indices as tril_indices
 from .ops import triu as triu
 from .ops import triu_indices as triu_indices
+from .ops import trunc as fix  # noqa: F401
 from .ops import trunc as trunc
 from .ops import unbind as unbind
 from .ops import unflatten as unflatten
@@ -391,6 +451,7 @@ from .ops import vsplit as vsplit
 from .ops import vstack as row_stack  # noqa: F401
 from .ops import vstack as vstack
 from .ops import where as where
+from .ops import xlogy as xlogy
 from .ops import zeros as zeros
 from .ops import zeros_like as zeros_like
 

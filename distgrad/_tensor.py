@@ -594,7 +594,7 @@ class Tensor(TensorBase):
     __rsub__ = _reflected(ops.sub)
     __mul__ = __rmul__ = ops.mul
     __truediv__ = ops.div
-    __rtruediv__ = _reflected(ops.div)
+    __rtruediv__ = __rdiv__ = _reflected(ops.div)
     __floordiv__ = ops.floor_divide
     __rfloordiv__ = _reflected(ops.floor_divide)
     __mod__ = ops.remainder
@@ -615,6 +615,10 @@ class Tensor(TensorBase):
     __or__ = __ror__ = ops.bitwise_or
     __xor__ = __rxor__ = ops.bitwise_xor
     __invert__ = ops.bitwise_not
+    __lshift__ = ops.bitwise_left_shift
+    __rlshift__ = _reflected(ops.bitwise_left_shift)
+    __rshift__ = ops.bitwise_right_shift
+    __rrshift__ = _reflected(ops.bitwise_right_shift)
     __iadd__ = _inplace(ops.add)
     __isub__ = _inplace(ops.sub)
     __imul__ = _inplace(ops.mul)
@@ -622,6 +626,8 @@ class Tensor(TensorBase):
     __ifloordiv__ = _inplace(ops.floor_divide)
     __imod__ = _inplace(ops.remainder)
     __ipow__ = _inplace(ops.pow)
+    __ilshift__ = _inplace(ops.bitwise_left_shift)
+    __irshift__ = _inplace(ops.bitwise_right_shift)
     __getitem__ = ops.getitem
     __setitem__ = ops.setitem
 
@@ -641,6 +647,22 @@ class Tensor(TensorBase):
     maximum = ops.maximum
     minimum = ops.minimum
     reciprocal = ops.reciprocal
+    addcmul = ops.addcmul
+    addcdiv = ops.addcdiv
+    lerp = ops.lerp
+    positive = ops.positive
+    float_power = ops.float_power
+    ldexp = ops.ldexp
+    xlogy = ops.xlogy
+    logaddexp = ops.logaddexp
+    logaddexp2 = ops.logaddexp2
+    copysign = ops.copysign
+    fmax = ops.fmax
+    fmin = ops.fmin
+    heaviside = ops.heaviside
+    nextafter = ops.nextafter
+    gcd = ops.gcd
+    lcm = ops.lcm
 
     # ---- elementwise ----
     exp = ops.exp
@@ -666,8 +688,26 @@ class Tensor(TensorBase):
     sign = ops.sign
     floor = ops.floor
     ceil = ops.ceil
-    trunc = ops.trunc
+    trunc = fix = ops.trunc
     round = ops.round
+    acos = arccos = ops.acos
+    asin = arcsin = ops.asin
+    atan = arctan = ops.atan
+    acosh = arccosh = ops.acosh
+    asinh = arcsinh = ops.asinh
+    atanh = arctanh = ops.atanh
+    atan2 = arctan2 = ops.atan2
+    hypot = ops.hypot
+    deg2rad = ops.deg2rad
+    rad2deg = ops.rad2deg
+    frac = ops.frac
+    logit = ops.logit
+    sinc = ops.sinc
+    nan_to_num = ops.nan_to_num
+    clamp_min = ops.clamp_min
+    clamp_max = ops.clamp_max
+    sgn = ops.sgn
+    signbit = ops.signbit
 
     def where(self, condition: "Tensor", other: Any) -> "Tensor":
         """``self`` where the condition holds, `other` elsewhere."""
@@ -699,6 +739,11 @@ class Tensor(TensorBase):
     isnan = ops.isnan
     isinf = ops.isinf
     isfinite = ops.isfinite
+    isposinf = ops.isposinf
+    isneginf = ops.isneginf
+    isreal = ops.isreal
+    bitwise_left_shift = ops.bitwise_left_shift
+    bitwise_right_shift = ops.bitwise_right_shift
 
     # ---- reductions ----
     sum = ops.sum
@@ -872,20 +917,20 @@ class Tensor(TensorBase):
     add_ = _inplace(ops.add)
     sub_ = subtract_ = _inplace(ops.sub)
     mul_ = multiply_ = _inplace(ops.mul)
-    div_ = divide_ = _inplace(ops.div)
+    div_ = divide_ = true_divide_ = _inplace(ops.div)
     pow_ = _inplace(ops.pow)
     clamp_ = clip_ = _inplace(ops.clamp)
     exp_ = _inplace(ops.exp)
     log_ = _inplace(ops.log)
     sqrt_ = _inplace(ops.sqrt)
     rsqrt_ = _inplace(ops.rsqrt)
-    abs_ = _inplace(ops.abs)
+    abs_ = absolute_ = _inplace(ops.abs)
     sin_ = _inplace(ops.sin)
     cos_ = _inplace(ops.cos)
     tanh_ = _inplace(ops.tanh)
     sigmoid_ = _inplace(ops.sigmoid)
     relu_ = _inplace(ops.relu)
-    neg_ = _inplace(ops.neg)
+    neg_ = negative_ = _inplace(ops.neg)
     sign_ = _inplace(ops.sign)
     floor_ = _inplace(ops.floor)
     ceil_ = _inplace(ops.ceil)
@@ -903,14 +948,14 @@ class Tensor(TensorBase):
     sinh_ = _inplace(ops.sinh)
     cosh_ = _inplace(ops.cosh)
     erf_ = _inplace(ops.erf)
-    trunc_ = _inplace(ops.trunc)
+    trunc_ = fix_ = _inplace(ops.trunc)
     reciprocal_ = _inplace(ops.reciprocal)
     eq_ = _inplace(ops.eq)
-    ne_ = _inplace(ops.ne)
-    lt_ = _inplace(ops.lt)
-    le_ = _inplace(ops.le)
-    gt_ = _inplace(ops.gt)
-    ge_ = _inplace(ops.ge)
+    ne_ = not_equal_ = _inplace(ops.ne)
+    lt_ = less_ = _inplace(ops.lt)
+    le_ = less_equal_ = _inplace(ops.le)
+    gt_ = greater_ = _inplace(ops.gt)
+    ge_ = greater_equal_ = _inplace(ops.ge)
     bitwise_and_ = _inplace(ops.bitwise_and)
     bitwise_or_ = _inplace(ops.bitwise_or)
     bitwise_xor_ = _inplace(ops.bitwise_xor)
@@ -919,6 +964,36 @@ class Tensor(TensorBase):
     logical_or_ = _inplace(ops.logical_or)
     logical_xor_ = _inplace(ops.logical_xor)
     logical_not_ = _inplace(ops.logical_not)
+    addcmul_ = _inplace(ops.addcmul)
+    addcdiv_ = _inplace(ops.addcdiv)
+    lerp_ = _inplace(ops.lerp)
+    float_power_ = _inplace(ops.float_power)
+    ldexp_ = _inplace(ops.ldexp)
+    xlogy_ = _inplace(ops.xlogy)
+    copysign_ = _inplace(ops.copysign)
+    heaviside_ = _inplace(ops.heaviside)
+    nextafter_ = _inplace(ops.nextafter)
+    gcd_ = _inplace(ops.gcd)
+    lcm_ = _inplace(ops.lcm)
+    acos_ = arccos_ = _inplace(ops.acos)
+    asin_ = arcsin_ = _inplace(ops.asin)
+    atan_ = arctan_ = _inplace(ops.atan)
+    acosh_ = arccosh_ = _inplace(ops.acosh)
+    asinh_ = arcsinh_ = _inplace(ops.asinh)
+    atanh_ = arctanh_ = _inplace(ops.atanh)
+    atan2_ = arctan2_ = _inplace(ops.atan2)
+    hypot_ = _inplace(ops.hypot)
+    deg2rad_ = _inplace(ops.deg2rad)
+    rad2deg_ = _inplace(ops.rad2deg)
+    frac_ = _inplace(ops.frac)
+    logit_ = _inplace(ops.logit)
+    sinc_ = _inplace(ops.sinc)
+    nan_to_num_ = _inplace(ops.nan_to_num)
+    clamp_min_ = _inplace(ops.clamp_min)
+    clamp_max_ = _inplace(ops.clamp_max)
+    sgn_ = _inplace(ops.sgn)
+    bitwise_left_shift_ = _inplace(ops.bitwise_left_shift)
+    bitwise_right_shift_ = _inplace(ops.bitwise_right_shift)
     fill_ = ops.fill_
     zero_ = ops.zero_
     copy_ = ops.copy_

@@ -29,6 +29,7 @@ LEVELS = {
     "_tensor": 4,
     "cuda": 4,
     "linalg": 4,
+    "special": 4,
     "_type_names": 4.5,
     "_parameter": 4.5,  # a Tensor by another name
     "arena": 5,

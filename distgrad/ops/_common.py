@@ -97,6 +97,13 @@ def weak(value: Any, dtype: Any) -> Any:
     return dtype.type(value) if dtype.kind == "V" else value
 
 
+def clip(xp: Any, x: Array, low: Any, high: Any) -> Array:
+    """Each element moved into [low, high], two numbers; of bfloat16, too, which NumPy's own would make float32."""
+    if x.dtype.kind == "V":
+        return xp.minimum(xp.maximum(x, weak(low, x.dtype)), weak(high, x.dtype))
+    return xp.clip(x, low, high)
+
+
 def _python_dtype(value: Any) -> Any:
     if isinstance(value, bool):
         return np.bool_

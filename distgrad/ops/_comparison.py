@@ -99,6 +99,20 @@ def bitwise_not(input: "Tensor") -> "Tensor":
     return wrap_result(~input._data, input._data)
 
 
+@op(differentiable=False, inplace=True)
+def bitwise_left_shift(input: Any, other: Any) -> "Tensor":
+    """``input << other`` of integers, either of which may be a number."""
+    _integral("bitwise_left_shift", input, other)
+    return _compare("bitwise_left_shift", operator.lshift, input, other)
+
+
+@op(differentiable=False, inplace=True)
+def bitwise_right_shift(input: Any, other: Any) -> "Tensor":
+    """``input >> other`` of integers, either of which may be a number; the sign is kept."""
+    _integral("bitwise_right_shift", input, other)
+    return _compare("bitwise_right_shift", operator.rshift, input, other)
+
+
 def _logical(name: str, function: str, *tensors: Any) -> "Tensor":
     arrays = [tensor_of(t, name)._data != 0 for t in tensors]
     like = tensors[0]._data
