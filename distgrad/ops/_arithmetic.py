@@ -107,7 +107,7 @@ class Pow(Op):
     @staticmethod
     def forward(ctx: Node, x: Array, y: Array) -> Array:
         if y.__class__ is not int and y.__class__ is not float:
-            return x**y
+            return _integer_power(ctx.xp, x, y) if y.dtype.kind == "i" else x**y
         if y == 2:
             return x * x
         return ctx.xp.sqrt(x) if y == 0.5 else x**y
@@ -122,6 +122,12 @@ class Pow(Op):
             safe = xp.where(base == 0, xp.ones_like(base), base)
             gy = g * base**y * xp.where(base == 0, xp.zeros_like(base), xp.log(safe))
         return gx, gy
+
+
+def _integer_power(xp: Any, x: Any, y: Array) -> Array:
+    """Powers of integers; to a negative power they are 0, but for 1 and -1."""
+    x = xp.asarray(x, dtype=y.dtype)
+    return xp.where(y < 0, xp.where(x * x == 1, x ** (y & 1), 0), x ** xp.maximum(y, 0))
 
 
 def _power_gradient(xp: Any, g: Any, x: Any, y: Any) -> Any:

@@ -393,8 +393,8 @@ class _Rounding(Op):
 
     @staticmethod
     def forward(ctx: Node, x: Array, kind: str) -> Array:
-        if x.dtype.kind in "biu":
-            return x.copy() if kind != "sign" else ctx.xp.sign(x)
+        if x.dtype.kind == "b" or (x.dtype.kind in "iu" and kind != "sign"):
+            return x.copy()
         functions = {
             "sign": ctx.xp.sign,
             "floor": ctx.xp.floor,
@@ -432,8 +432,7 @@ class Round(_Rounding):
 @op(inplace=True)
 def sign(input: "Tensor") -> "Tensor":
     """-1, 0 or 1; a bool is its own sign."""
-    t = tensor_of(input, "sign")
-    return t if t._data.dtype == "bool" else apply1(Sign, t, "sign")
+    return apply1(Sign, tensor_of(input, "sign"), "sign")
 
 
 @op(inplace=True)

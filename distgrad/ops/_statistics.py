@@ -95,7 +95,8 @@ def _quantile(input: Any, q: Any, dim: Any, keepdim: bool, interpolation: str, i
     dtype = t._data.dtype
     if dtype.kind != "f":
         raise DTypeError(f"quantile: expected a floating-point dtype, got {OF_NUMPY[dtype]}; convert with .float()")
-    levels = q._data if isinstance(q, TensorBase) else xp.asarray(q, dtype=dtype)
+    quantiles = tensor_of(q if isinstance(q, TensorBase) else xp.asarray(q, dtype=dtype), "quantile")
+    levels = quantiles._data
     if levels.size and not ((levels >= 0) & (levels <= 1)).all():
         raise ValueError(f"quantile: expected q between 0 and 1, got {levels}")
     full = (1,) * t._data.ndim
@@ -103,12 +104,13 @@ def _quantile(input: Any, q: Any, dim: Any, keepdim: bool, interpolation: str, i
     ordered = sort(line, -1).values  # (..., n), nan last
     n = line._data.shape[-1]
     nans = (line._data != line._data).sum(axis=-1, keepdims=True)
-    rank = levels.reshape(-1) * (xp.maximum(n - nans, 1) - 1 if ignore_nan else n - 1 + 0 * nans)  # (..., levels)
-    low, high, weight = _neighbours(xp, rank.astype(dtype), interpolation)
+    last = xp.maximum(n - nans, 1) - 1 if ignore_nan else n - 1 + 0 * nans
+    rank = mul(reshape(quantiles, -1), wrap(last.astype(dtype)))  # (..., levels)
+    low, high, weight = _neighbours(xp, rank, interpolation)
     below, above = (ordered.gather(-1, wrap(xp.asarray(i))) for i in (low, high))
-    result = below + (above - below) * wrap(weight)
+    result = below + (above - below) * weight
     if not ignore_nan:
-        result = result.masked_fill(wrap(xp.broadcast_to(nans > 0, rank.shape)), float("nan"))
+        result = result.masked_fill(wrap(xp.broadcast_to(nans > 0, rank._data.shape)), float("nan"))
     result = result.movedim(-1, 0)  # (levels, ...)
     if keepdim and dim is None:
         result = reshape(result, (levels.size, *full))
@@ -119,16 +121,17 @@ def _quantile(input: Any, q: Any, dim: Any, keepdim: bool, interpolation: str, i
     return result if levels.ndim else squeeze(result, 0)
 
 
-def _neighbours(xp: Any, rank: Any, interpolation: str) -> tuple[Any, Any, Any]:
-    """The places of the elements below and above a rank, and the weight of the latter."""
+def _neighbours(xp: Any, ranks: Any, interpolation: str) -> tuple[Any, Any, Any]:
+    """The places of the elements below and above ranks (a tensor), and the weight of the latter."""
+    rank = ranks._data
     low, high = xp.floor(rank), xp.ceil(rank)
     if interpolation in ("lower", "higher", "nearest"):
         low = high = {"lower": low, "higher": high, "nearest": xp.rint(rank)}[interpolation]
-        weight = xp.zeros_like(rank)
+        weight = wrap(xp.zeros_like(rank))
     elif interpolation == "midpoint":
-        weight = xp.where(low == high, 0, 0.5).astype(rank.dtype)
+        weight = wrap(xp.where(low == high, 0, 0.5).astype(rank.dtype))
     elif interpolation == "linear":
-        weight = rank - low
+        weight = sub(ranks, wrap(low))
     else:
         raise ValueError(f"quantile: expected linear, lower, higher, midpoint or nearest, got {interpolation!r}")
     return low.astype("int64"), high.astype("int64"), weight

@@ -27,6 +27,8 @@ def _divide(x: Any, y: Any, rounding_mode: str | None = None) -> Any:
 
 
 def _pow(x: Any, y: Any) -> Any:
+    if np.asarray(y).dtype.kind == "i" and np.any(np.asarray(y) < 0) and np.asarray(x).dtype.kind == "i":
+        return np.trunc(np.power(np.asarray(x, dtype="float64"), y)).astype(np.int64)
     return np.power(np.asarray(x), y)
 
 
@@ -92,6 +94,7 @@ SAMPLES = {
             *_integers(
                 call(Array(2, 3), 2), call(Array(2, 3, low=1), Array(3, low=0, high=3)), call(2, Array(3, low=0))
             ),
+            only(call(Array(values=[2, 1, -1, -1, 3]), Array(values=[-1, -2, -3, -2, 0])), dtypes=("int64",)),
         ],
     ),
     "maximum": Samples(np.maximum, [*_BETWEEN, only(call(_LEFT, _TIES), grad=False)], dtypes=_SIGNED),

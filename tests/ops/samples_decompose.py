@@ -187,6 +187,7 @@ SAMPLES = {
         [
             call(Array(5), 0.3),
             call(MATRIX, Array(values=[0.0, 0.4, 1.0], grad=False), 1),
+            call(MATRIX, Array(values=[0.4, 0.7]), 1),
             call(MATRIX, 0.5, 0, True),
             call(MATRIX, Array(values=[0.25], grad=False), keepdim=True),
         ]

@@ -76,8 +76,15 @@ SAMPLES = {
     "sigmoid": _smooth(scipy.special.expit, -4, 4),
     "erf": _smooth(scipy.special.erf),
     "abs": Samples(np.abs, [*unary(low=0.1), only(call(Array(2, 3)), dtypes=(*FLOATS, "int64"))], dtypes=ALL_FLOATS),
-    "square": Samples(np.square, unary(), dtypes=ALL_FLOATS + INTEGERS[:2]),
-    "sign": _step(np.sign, only(call(Array(values=[-2, 0, 3])), dtypes=(*FLOATS, "int64"), grad=False)),
+    "square": Samples(
+        lambda x: np.square(x.astype("int64") if x.dtype == bool else x),
+        [*unary(), only(call(Array(3)), dtypes=("bool",), grad=False)],
+        dtypes=ALL_FLOATS + INTEGERS[:2],
+    ),
+    "sign": _step(
+        lambda x: x if x.dtype == bool else np.sign(x),
+        only(call(Array(values=[-2, 0, 3])), dtypes=(*FLOATS, "int64", "bool"), grad=False),
+    ),
     "floor": _step(np.floor),
     "ceil": _step(np.ceil),
     "trunc": _step(np.trunc),
