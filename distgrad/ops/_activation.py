@@ -7,7 +7,7 @@ from ..autograd._inplace import replace_values
 from ..autograd._node import Node
 from ..autograd._op import Op, apply1, apply2
 from ..errors import ShapeError
-from ._common import tensor_of
+from ._common import clip, tensor_of, weak
 from ._generator import stream_of
 from ._spec import op
 
@@ -39,7 +39,7 @@ class LeakyRelu(Op):
 
     @staticmethod
     def forward(ctx: Node, x: Array, slope: float) -> Array:
-        y = ctx.backend.asarray(x * slope)
+        y = ctx.backend.asarray(x * weak(slope, x.dtype))
         return (ctx.xp.maximum if slope <= 1 else ctx.xp.minimum)(x, y, out=y)
 
     @staticmethod
@@ -71,7 +71,8 @@ class Rrelu(Op):
     @staticmethod
     def forward(ctx: Node, x: Array, lower: float, upper: float) -> Array:
         xp = ctx.xp
-        slope = xp.asarray(stream_of(None).uniform(x.shape, x.dtype)) * (upper - lower) + lower
+        width, lower = weak(upper - lower, x.dtype), weak(lower, x.dtype)
+        slope = xp.asarray(stream_of(None).uniform(x.shape, x.dtype)) * width + lower
         ctx.aux = xp.where(x > 0, xp.ones_like(x), slope)
         return x * ctx.aux
 
@@ -101,7 +102,7 @@ class Hardtanh(Op):
 
     @staticmethod
     def forward(ctx: Node, x: Array, low: float, high: float) -> Array:
-        return ctx.xp.clip(x, low, high)
+        return clip(ctx.xp, x, low, high)
 
     @staticmethod
     def backward(xp: Any, ctx: Node, g: Any, x: Any) -> Any:
@@ -114,7 +115,7 @@ class Hardsigmoid(Op):
 
     @staticmethod
     def forward(ctx: Node, x: Array) -> Array:
-        return ctx.xp.clip(x / 6 + 0.5, 0, 1)
+        return clip(ctx.xp, x / weak(6, x.dtype) + weak(0.5, x.dtype), 0, 1)
 
     @staticmethod
     def backward(xp: Any, ctx: Node, g: Any, x: Any) -> Any:
@@ -126,7 +127,7 @@ class Hardswish(Op):
 
     @staticmethod
     def forward(ctx: Node, x: Array) -> Array:
-        return x * (ctx.xp.clip(x + 3, 0, 6) / 6)
+        return x * (clip(ctx.xp, x + weak(3, x.dtype), 0, 6) / weak(6, x.dtype))
 
     @staticmethod
     def backward(xp: Any, ctx: Node, g: Any, x: Any) -> Any:
@@ -155,7 +156,7 @@ class Softshrink(Op):
 
     @staticmethod
     def forward(ctx: Node, x: Array, lambd: float) -> Array:
-        return x - ctx.xp.clip(x, -lambd, lambd)
+        return x - clip(ctx.xp, x, -lambd, lambd)
 
     @staticmethod
     def backward(xp: Any, ctx: Node, g: Any, x: Any) -> Any:

@@ -7,7 +7,7 @@ from ..autograd._node import Node
 from ..autograd._op import Op, apply1
 from ..errors import ShapeError
 from ._activation import maybe_inplace
-from ._common import axis_of, floating, tensor_of
+from ._common import axis_of, floating, tensor_of, weak
 from ._spec import op
 
 if TYPE_CHECKING:
@@ -122,6 +122,7 @@ class Softplus(Op):
 
     @staticmethod
     def forward(ctx: Node, x: Array, beta: float, threshold: float) -> Array:
+        beta = weak(beta, x.dtype)
         z = x * beta
         return ctx.xp.where(z > threshold, x, _softplus(ctx, z) / beta)
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import scipy.special
 
-from tests.ops.samples import Array, Call, Samples, call, only, unary
+from tests.ops.samples import FLOATS, Array, Call, Samples, call, only, unary
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
@@ -16,7 +16,8 @@ def _curve(reference: Any, *extra: Call, tolerance: float = 2e-5) -> Samples:
     return Samples(
         reference,
         [*unary(low=0.1, high=2.4), *unary(low=-2.4, high=-0.1), far, *extra],
-        tolerance={"float32": tolerance},
+        dtypes=(*FLOATS, "bfloat16"),
+        tolerance={"float32": tolerance, "bfloat16": 0.1},
     )
 
 
