@@ -205,6 +205,7 @@ from .ops import empty_strided as empty_strided
 from .ops import eq as eq
 from .ops import equal as equal
 from .ops import erf as erf
+from .ops import erfc as erfc
 from .ops import exp as exp
 from .ops import exp2 as exp2
 from .ops import expand as expand

@@ -684,6 +684,7 @@ class Tensor(TensorBase):
     tanh = ops.tanh
     sigmoid = ops.sigmoid
     erf = ops.erf
+    erfc = ops.erfc
     clamp = clip = ops.clamp
     sign = ops.sign
     floor = ops.floor
@@ -948,6 +949,7 @@ class Tensor(TensorBase):
     sinh_ = _inplace(ops.sinh)
     cosh_ = _inplace(ops.cosh)
     erf_ = _inplace(ops.erf)
+    erfc_ = _inplace(ops.erfc)
     trunc_ = fix_ = _inplace(ops.trunc)
     reciprocal_ = _inplace(ops.reciprocal)
     eq_ = _inplace(ops.eq)

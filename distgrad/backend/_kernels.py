@@ -12,6 +12,10 @@ class SpecialKernels(Protocol):
         """The error function, to the precision of x's dtype."""
         ...
 
+    def erfc(self, x: Array) -> Array:
+        """``1 - erf(x)``, with all its digits where that is small."""
+        ...
+
     def sigmoid(self, x: Array) -> Array:
         """1 / (1 + exp(-x)) without overflow."""
         ...

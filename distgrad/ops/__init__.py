@@ -296,12 +296,14 @@ from ._pairwise import rsub as rsub
 from ._pairwise import xlogy as xlogy
 from ._pointwise import clamp_max as clamp_max
 from ._pointwise import clamp_min as clamp_min
+from ._pointwise import erfc as erfc
 from ._pointwise import frac as frac
 from ._pointwise import isneginf as isneginf
 from ._pointwise import isposinf as isposinf
 from ._pointwise import isreal as isreal
 from ._pointwise import logit as logit
 from ._pointwise import nan_to_num as nan_to_num
+from ._pointwise import ndtr as ndtr
 from ._pointwise import positive as positive
 from ._pointwise import sgn as sgn
 from ._pointwise import signbit as signbit

@@ -17,6 +17,19 @@ if TYPE_CHECKING:
     from .._tensor import Tensor
 
 
+class Erfc(Op):
+    saves = ((0,),)
+    quiet = True
+
+    @staticmethod
+    def forward(ctx: Node, x: Array) -> Array:
+        return ctx.kernels.special.erfc(x)
+
+    @staticmethod
+    def backward(xp: Any, ctx: Node, g: Any, x: Any) -> Any:
+        return g * (xp.exp(-(x * x)) * (-2 / math.sqrt(math.pi)))
+
+
 class Frac(Op):
     @staticmethod
     def forward(ctx: Node, x: Array) -> Array:
@@ -78,6 +91,18 @@ class NanToNum(Op):
     @staticmethod
     def backward(xp: Any, ctx: Node, g: Any, x: Any) -> Any:
         return xp.where(xp.abs(x) < math.inf, g, xp.zeros_like(g))
+
+
+@op(inplace=True)
+def erfc(input: "Tensor") -> "Tensor":
+    """``1 - erf(input)``, with all its digits where that is small."""
+    return apply1(Erfc, floating(input, "erfc"))
+
+
+@op(name="special.ndtr", method=False)
+def ndtr(input: "Tensor") -> "Tensor":
+    """The distribution function of the standard normal distribution: its area up to each element."""
+    return erfc(floating(input, "ndtr") * -math.sqrt(0.5)) * 0.5
 
 
 @op(inplace=True)

@@ -63,6 +63,7 @@ def _last(x: Any) -> Any:
 
 # ---- elementwise, softmax, loss --------------------------------------------------------------------------------------
 _add("special.erf", lambda n: [n(3, 5)], HALF)
+_add("special.erfc", lambda n: [n(3, 5)], HALF)
 _add("special.sigmoid", lambda n: [n(3, 5) * 30], HALF)
 for _by_tanh in (False, True):
     _add("activation.gelu", lambda n, t=_by_tanh: [n(4, 5) * 2, t], FLOATS, f"tanh={_by_tanh}")

@@ -22,7 +22,16 @@ def test_erf_and_sigmoid(dtype: str, tolerance: float) -> None:
 def test_shapes_and_layouts() -> None:
     x = np.linspace(-2, 2, 24, dtype=np.float32).reshape(2, 3, 4)
     for view in (x, x.T, x[:, ::2], x[0, 0, 0:0], np.asarray(x[0, 0, 0])):
-        for name in ("erf", "sigmoid"):
+        for name in ("erf", "erfc", "sigmoid"):
             result = getattr(CPU.kernels.special, name)(view)
             assert result.shape == view.shape
             np.testing.assert_allclose(result, getattr(CPU.kernels.special, name)(view.copy()))
+
+
+def test_erfc_keeps_its_digits_where_it_is_small() -> None:
+    x = np.linspace(-7, 26, 20001)
+    with np.errstate(under="ignore"):
+        np.testing.assert_allclose(CPU.kernels.special.erfc(x), scipy.special.erfc(x), rtol=1e-12)
+    ends = CPU.kernels.special.erfc(np.array([np.inf, -np.inf, 40.0, np.nan]))
+    np.testing.assert_array_equal(ends, [0, 2, 0, np.nan])
+    assert CPU.kernels.special.erfc(np.array(5, dtype=np.float32)) == np.float32(scipy.special.erfc(5))

@@ -127,6 +127,8 @@ SAMPLES = {
         tolerance=_WIDER,
     ),
     # ---- of one tensor ----
+    "erfc": _unary(scipy.special.erfc),
+    "special.ndtr": _unary(scipy.special.ndtr),
     "frac": Samples(lambda x: x - np.trunc(x), unary(low=0.1, high=0.9), dtypes=ALL_FLOATS),
     "logit": Samples(
         _logit,

@@ -30,6 +30,10 @@ class CupySpecial:
         """The error function."""
         return self._special.erf(wide(x)).astype(x.dtype, copy=False)
 
+    def erfc(self, x: Array) -> Array:
+        """``1 - erf(x)``."""
+        return self._special.erfc(wide(x)).astype(x.dtype, copy=False)
+
     def sigmoid(self, x: Array) -> Array:
         """1 / (1 + exp(-x)); exp's overflow to inf gives the right 0."""
         return (1 / (1 + self._cp.exp(-wide(x)))).astype(x.dtype, copy=False)

@@ -4,6 +4,8 @@ erf follows W. J. Cody, "Rational Chebyshev approximations for the error functio
 function for each of three ranges, with relative error below 1e-16 in float64.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ..._typing import Array
@@ -55,25 +57,44 @@ def _erf64(x: Array) -> Array:
     middle = (y > 0.46875) & (y <= 4.0)
     if middle.any():
         z = y[middle]
-        tail = np.exp(-z * z) * _horner(_MIDDLE_P, z) / _horner(_MIDDLE_Q, z)
-        result[middle] *= 1.0 - tail
+        result[middle] *= 1.0 - np.exp(-z * z) * _middle(z)
     large = (y > 4.0) & (y < 6.0)  # beyond 6, erf is 1 to the last bit
     if large.any():
         z = y[large]
-        inverse = 1.0 / (z * z)
-        tail = inverse * _horner(_LARGE_P, inverse) / _horner(_LARGE_Q, inverse)
-        tail = np.exp(-z * z) / z * (0.56418958354775628695 - tail)
-        result[large] *= 1.0 - tail
+        result[large] *= 1.0 - np.exp(-z * z) * _large(z)
     return result
 
 
-def _erf32(x: Array) -> Array:
+def _middle(z: Array) -> Array:
+    """``exp(z**2) * erfc(z)`` for z from 0.46875 to 4."""
+    return _horner(_MIDDLE_P, z) / _horner(_MIDDLE_Q, z)
+
+
+def _large(z: Array) -> Array:
+    """``exp(z**2) * erfc(z)`` for z above 4."""
+    inverse = 1.0 / (z * z)
+    tail = inverse * _horner(_LARGE_P, inverse) / _horner(_LARGE_Q, inverse)
+    return (0.56418958354775628695 - tail) / z
+
+
+def _erfc64(x: Array) -> Array:
+    y = np.abs(x)
+    result = 1.0 - _erf64(np.clip(x, -0.46875, 0.46875))
+    for part, scaled in ((y > 0.46875) & (y <= 4.0), _middle), (y > 4.0, _large):
+        z = np.minimum(y[part], 30.0)  # erfc underflows long before
+        near = np.trunc(z * 16.0) / 16.0  # the square of this is exact, and so the exponential keeps its digits
+        tail = np.exp(-near * near) * np.exp((near - z) * (near + z)) * scaled(z)
+        result[part] = np.where(x[part] < 0, 2.0 - tail, tail)
+    return result
+
+
+def _in_blocks(function: Callable[[Array], Array], x: Array) -> Array:
     # Abramowitz and Stegun 7.1.26 is too coarse for float32, so the float64 formula runs on blocks that stay in cache.
     out = np.empty_like(x)
     flat, target = x.reshape(-1), out.reshape(-1)
     for start in range(0, flat.size, 16384):
         block = slice(start, start + 16384)
-        target[block] = _erf64(flat[block].astype(np.float64))
+        target[block] = function(flat[block].astype(np.float64))
     return out
 
 
@@ -81,7 +102,14 @@ def erf(x: Array) -> Array:
     """The error function, elementwise; the result has x's dtype."""
     if x.dtype == np.float64:
         return _erf64(np.ascontiguousarray(x)).reshape(x.shape)
-    return _erf32(np.ascontiguousarray(x)).reshape(x.shape)
+    return _in_blocks(_erf64, np.ascontiguousarray(x)).reshape(x.shape)
+
+
+def erfc(x: Array) -> Array:
+    """``1 - erf(x)`` with all its digits where that is small, elementwise; the result has x's dtype."""
+    if x.dtype == np.float64:
+        return _erfc64(np.ascontiguousarray(x).reshape(-1)).reshape(x.shape)
+    return _in_blocks(_erfc64, np.ascontiguousarray(x)).reshape(x.shape)
 
 
 def sigmoid(x: Array) -> Array:
