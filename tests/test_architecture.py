@@ -26,6 +26,7 @@ LEVELS = {
     "comm": 2,
     "ops": 3,
     "_tensor_str": 3,
+    "_tensor_methods": 3.5,  # the operations, as the part of Tensor that they are
     "_tensor": 4,
     "cuda": 4,
     "linalg": 4,
