@@ -126,7 +126,6 @@ from ._dropout import dropout3d as dropout3d
 from ._dropout import feature_alpha_dropout as feature_alpha_dropout
 from ._einsum import einsum as einsum
 from ._elementwise import abs as abs
-from ._elementwise import ceil as ceil
 from ._elementwise import clamp as clamp
 from ._elementwise import cos as cos
 from ._elementwise import cosh as cosh
@@ -134,7 +133,6 @@ from ._elementwise import erf as erf
 from ._elementwise import exp as exp
 from ._elementwise import exp2 as exp2
 from ._elementwise import expm1 as expm1
-from ._elementwise import floor as floor
 from ._elementwise import isfinite as isfinite
 from ._elementwise import isinf as isinf
 from ._elementwise import isnan as isnan
@@ -142,17 +140,14 @@ from ._elementwise import log as log
 from ._elementwise import log1p as log1p
 from ._elementwise import log2 as log2
 from ._elementwise import log10 as log10
-from ._elementwise import round as round
 from ._elementwise import rsqrt as rsqrt
 from ._elementwise import sigmoid as sigmoid
-from ._elementwise import sign as sign
 from ._elementwise import sin as sin
 from ._elementwise import sinh as sinh
 from ._elementwise import sqrt as sqrt
 from ._elementwise import square as square
 from ._elementwise import tan as tan
 from ._elementwise import tanh as tanh
-from ._elementwise import trunc as trunc
 from ._elementwise import where as where
 from ._embedding import embedding as embedding
 from ._embedding import embedding_bag as embedding_bag
@@ -385,6 +380,11 @@ from ._rnn import rnn_relu as rnn_relu
 from ._rnn import rnn_relu_cell as rnn_relu_cell
 from ._rnn import rnn_tanh as rnn_tanh
 from ._rnn import rnn_tanh_cell as rnn_tanh_cell
+from ._rounding import ceil as ceil
+from ._rounding import floor as floor
+from ._rounding import round as round
+from ._rounding import sign as sign
+from ._rounding import trunc as trunc
 from ._sample import affine_grid as affine_grid
 from ._sample import grid_sample as grid_sample
 from ._sample import lp_pool1d as lp_pool1d

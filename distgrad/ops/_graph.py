@@ -18,6 +18,7 @@ from . import (
     _join,
     _linalg,
     _reduce,
+    _rounding,
     _scatter,
     _shape,
 )
@@ -42,8 +43,8 @@ class GraphNamespace:
     sigmoid = staticmethod(_elementwise.sigmoid)
     erf = staticmethod(_elementwise.erf)
     abs = staticmethod(_elementwise.abs)
-    sign = staticmethod(_elementwise.sign)
-    floor = staticmethod(_elementwise.floor)
+    sign = staticmethod(_rounding.sign)
+    floor = staticmethod(_rounding.floor)
     matmul = staticmethod(_linalg.matmul)
     swapaxes = staticmethod(_shape.transpose)
     permute_dims = staticmethod(_shape.permute)

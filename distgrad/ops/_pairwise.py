@@ -14,7 +14,7 @@ from ..backend import OF_NUMPY, backend_of, get_default_dtype
 from ..errors import DTypeError
 from ._arithmetic import mul, pow, sub
 from ._common import binary, cast, floating, mismatch, need_same_dtype, number_tensor, operand, tensor_of
-from ._elementwise import floor
+from ._rounding import floor
 from ._spec import op
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from ..autograd._op import Op, apply1
 from ..backend import OF_NUMPY, backend_of, finfo
 from ..errors import DTypeError
 from ._common import clip, floating, tensor_of, weak
-from ._elementwise import clamp, sign
+from ._elementwise import clamp
+from ._rounding import sign
 from ._spec import op
 
 if TYPE_CHECKING:
