@@ -4,6 +4,8 @@ Philox: J. K. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2
 """
 
 import os
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -32,8 +34,17 @@ class Stream:
     def restart(self, seed: int) -> None:
         """Begins the stream of another seed."""
         self.seed = seed & _WORD
-        self._bits = np.random.Philox(key=self.seed)
-        self._generator = np.random.Generator(self._bits)
+        self.__dict__.pop("_generator", None)
+        self.__dict__.pop("_bits", None)
+
+    @cached_property
+    def _generator(self) -> "np.random.Generator":
+        # Made on first use: numpy.random is a tenth of what importing NumPy takes.
+        return np.random.Generator(np.random.Philox(key=self.seed))
+
+    @cached_property
+    def _bits(self) -> Any:
+        return self._generator.bit_generator
 
     # ---- state ----
     def get_state(self) -> "np.ndarray[tuple[int], np.dtype[np.uint8]]":
@@ -70,7 +81,7 @@ class Stream:
 
     # ---- what is drawn ----
     @property
-    def generator(self) -> np.random.Generator:
+    def generator(self) -> "np.random.Generator":
         """NumPy's generator on the same stream, for the rarer distributions."""
         return self._generator
 
