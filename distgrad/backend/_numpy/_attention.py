@@ -5,6 +5,7 @@ the rows' log-sum-exp, after T. Dao et al., "FlashAttention" (2022, arXiv:2205.1
 row of a block sees are never touched.
 """
 
+import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -14,15 +15,33 @@ from ..._typing import Array
 from ._scratch import BLOCK, scratch
 
 _CAUSAL_ROWS = 64  # rows of a block under a causal mask: fewer waste less, more make better products
+_SAFE = 80.0  # exp of this, times a million, is a float32
 
 
 class _Block(NamedTuple):
-    """Heads and rows of one sample, and how many keys they see."""
+    """Samples, heads and rows, and how many keys they see."""
 
-    sample: int
+    samples: slice
     heads: slice
     rows: slice
     keys: int
+
+    @property
+    def queries(self) -> tuple[slice, slice, slice]:
+        return self.samples, self.heads, self.rows
+
+    @property
+    def seen(self) -> tuple[slice, slice, slice]:
+        return self.samples, self.heads, slice(self.keys)
+
+    @property
+    def weights(self) -> tuple[slice, slice, slice, slice]:
+        return self.samples, self.heads, self.rows, slice(self.keys)
+
+
+def _slices(n: int, step: int) -> Iterator[slice]:
+    for start in range(0, n, step):
+        yield slice(start, min(start + step, n))
 
 
 def _blocks(shape: tuple[int, ...], keys: int, causal: bool) -> Iterator[_Block]:
@@ -30,13 +49,11 @@ def _blocks(shape: tuple[int, ...], keys: int, causal: bool) -> Iterator[_Block]
     rows = min(length, max(1, BLOCK // max(keys, 1)))
     if causal:
         rows = min(rows, _CAUSAL_ROWS)
-    group = min(heads, max(1, BLOCK // max(rows * keys, 1)))
-    for sample in range(samples):
-        for head in range(0, heads, group):
-            for top in range(0, length, rows):
-                stop = min(top + rows, length)
-                seen = min(stop, keys) if causal else keys
-                yield _Block(sample, slice(head, min(head + group, heads)), slice(top, stop), seen)
+    one = max(rows * keys, 1)
+    for sample in _slices(samples, max(1, BLOCK // (one * max(heads, 1)))):
+        for head in _slices(heads, max(1, BLOCK // one)):
+            for part in _slices(length, max(rows, 1)):
+                yield _Block(sample, head, part, min(part.stop, keys) if causal else keys)
 
 
 def _empty_like(x: Array, width: int) -> Array:
@@ -47,26 +64,36 @@ def _empty_like(x: Array, width: int) -> Array:
     return np.empty((b, h, length, width), dtype=x.dtype)
 
 
-def _scores(q: Array, k: Array, mask: Array | None, causal: bool, scale: float, block: _Block) -> Array:
-    """The masked scores of a block (heads, rows, keys), in scratch memory."""
-    queries = q[block.sample, block.heads, block.rows]
-    keys = k[block.sample, block.heads, : block.keys]
-    shape = (queries.shape[0], queries.shape[1], block.keys)
-    scores = scratch("attention.scores", shape, q.dtype)
-    np.matmul(queries * scale, keys.swapaxes(1, 2), out=scores)
+@functools.lru_cache(64)
+def _above(rows: int, columns: int) -> Array:
+    """Which keys the rows of a block do not see, from the block's first row on."""
+    return ~np.tri(rows, columns, dtype=np.bool_)
+
+
+def _scores(q: Array, k: Array, scale: float, block: _Block) -> Array:
+    """The scores of a block (samples, heads, rows, keys), in scratch memory."""
+    queries = q[block.queries]
+    scores = scratch("attention.scores", (*queries.shape[:3], block.keys), q.dtype)
+    return np.matmul(queries * scale, k[block.seen].swapaxes(2, 3), out=scores)
+
+
+def _hide(scores: Array, mask: Array | None, causal: bool, block: _Block) -> None:
+    """Applies the masks to the scores of a block, in place."""
     if causal:
-        first = block.rows.start  # row r sees the keys up to r
-        corner = scores[:, :, first:]
-        if corner.shape[2]:
-            hidden = ~np.tri(corner.shape[1], corner.shape[2], dtype=np.bool_)
-            np.copyto(corner, -np.inf, where=hidden)
-    if mask is not None:
-        part = mask[block.sample, block.heads, block.rows, : block.keys]
-        if part.dtype == np.bool_:
-            np.copyto(scores, -np.inf, where=~part)
-        else:
-            scores += part
-    return scores
+        corner = scores[..., block.rows.start :]  # row r sees the keys up to r
+        np.copyto(corner, -np.inf, where=_above(*corner.shape[2:]))
+    if mask is None:
+        return
+    part = mask[block.weights]
+    if part.dtype == np.bool_:
+        np.copyto(scores, -np.inf, where=~part)
+    else:
+        scores += part
+
+
+def _is_moderate(scores: Array) -> bool:
+    """Whether exp needs no shift by each row's maximum; two passes over all are faster than one by rows."""
+    return bool(scores.size and max(scores.max(), -scores.min()) <= _SAFE)
 
 
 def forward(
@@ -81,23 +108,25 @@ def forward(
     out = _empty_like(q, v.shape[3])
     lse = np.empty(q.shape[:3], dtype=q.dtype)
     for block in _blocks(q.shape, k.shape[2], causal):
-        scores = _scores(q, k, mask, causal, scale, block)
-        top = np.maximum.reduce(scores, axis=2, keepdims=True, initial=-np.inf)
-        if mask is not None:
+        scores = _scores(q, k, scale, block)
+        top: Array | float = 0.0
+        if mask is None and _is_moderate(scores):
+            _hide(scores, mask, causal, block)
+        else:
+            _hide(scores, mask, causal, block)
+            top = np.maximum.reduce(scores, axis=3, keepdims=True, initial=-np.inf)
             top[top == -np.inf] = 0
-        scores -= top
+            scores -= top
         np.exp(scores, out=scores)
-        total = np.add.reduce(scores, axis=2, keepdims=True)
-        here = (block.sample, block.heads, block.rows)
-        lse[here] = (np.log(total) + top)[:, :, 0]
-        if mask is not None:
-            lse[here][total[:, :, 0] == 0] = np.inf
-            total[total == 0] = 1
+        ones = np.ones((block.keys, 1), dtype=scores.dtype)
+        total = (scores.reshape(-1, block.keys) @ ones).reshape(*scores.shape[:3], 1)
+        lse[block.queries] = np.where(total == 0, np.inf, np.log(total) + top)[..., 0]
+        total[total == 0] = 1  # a row that sees no key
         if keep is not None:
-            scores *= keep[(*here, slice(block.keys))]
+            scores *= keep[block.weights]
             total *= 1 - p
-        part = out[here]
-        np.matmul(scores, v[block.sample, block.heads, : block.keys], out=part)
+        part = out[block.queries]
+        np.matmul(scores, v[block.seen], out=part)
         part /= total
     return out, lse
 
@@ -121,27 +150,27 @@ def backward(
     gk[...] = 0
     gv[...] = 0
     g_mask = np.zeros(mask.shape, dtype=q.dtype) if needs_mask and mask is not None else None
-    inner = np.einsum("bhle,bhle->bhl", g, out)
+    inner = np.vecdot(g, out)
     for block in _blocks(q.shape, k.shape[2], causal):
-        here, seen = (block.sample, block.heads, block.rows), (block.sample, block.heads, slice(block.keys))
-        weights = _scores(q, k, mask, causal, scale, block)
-        weights -= lse[here][:, :, None]
+        weights = _scores(q, k, scale, block)
+        _hide(weights, mask, causal, block)
+        weights -= lse[block.queries][..., None]
         np.exp(weights, out=weights)
-        gradient = g[here]
+        gradient = g[block.queries]
         slope = scratch("attention.slope", weights.shape, q.dtype)
-        np.matmul(gradient, v[seen].swapaxes(1, 2), out=slope)
+        np.matmul(gradient, v[block.seen].swapaxes(2, 3), out=slope)
         if keep is None:
-            gv[seen] += np.matmul(weights.swapaxes(1, 2), gradient)
+            gv[block.seen] += np.matmul(weights.swapaxes(2, 3), gradient)
         else:
-            kept = keep[(*here, slice(block.keys))]
+            kept = keep[block.weights]
             slope *= kept
             slope *= 1 / (1 - p)
-            gv[seen] += np.matmul((weights * kept).swapaxes(1, 2), gradient) * (1 / (1 - p))
-        slope -= inner[here][:, :, None]
+            gv[block.seen] += np.matmul((weights * kept).swapaxes(2, 3), gradient) * (1 / (1 - p))
+        slope -= inner[block.queries][..., None]
         slope *= weights
         if g_mask is not None:
-            g_mask[(*here, slice(block.keys))] = slope
+            g_mask[block.weights] = slope
         slope *= scale
-        np.matmul(slope, k[seen], out=gq[here])
-        gk[seen] += np.matmul(slope.swapaxes(1, 2), q[here])
+        np.matmul(slope, k[block.seen], out=gq[block.queries])
+        gk[block.seen] += np.matmul(slope.swapaxes(2, 3), q[block.queries])
     return gq, gk, gv, g_mask
