@@ -47,6 +47,16 @@ class LeakyRelu(Op):
         (slope,) = ctx.params
         return g * (xp.astype(x > 0, g.dtype) * (1 - slope) + slope)
 
+    @staticmethod
+    def backward_fast(xp: Any, ctx: Node, g: Any, x: Any) -> Any:
+        (slope,) = ctx.params
+        if not 0 <= slope <= 1:
+            return LeakyRelu.backward(xp, ctx, g, x)
+        factor = ctx.backend.asarray(ctx.xp.sign(x))
+        ctx.xp.maximum(factor, weak(slope, x.dtype), out=factor)
+        factor *= g
+        return factor
+
 
 class Prelu(Op):
     """Inputs: x, and the slope below 0, broadcast against it."""

@@ -43,6 +43,21 @@ class Elu(Op):
         below = xp.exp(xp.minimum(x, 0) * input_scale) * (1 - above) * (alpha * scale * input_scale)
         return g * (below + above * scale)
 
+    @staticmethod
+    def backward_fast(xp: Any, ctx: Node, g: Any, x: Any) -> Any:
+        alpha, scale, input_scale = ctx.params
+        if alpha * input_scale != 1:
+            return Elu.backward(xp, ctx, g, x)
+        # Both sides then have one formula: exp(min(x, 0) * input_scale) * scale is the scale where x is positive.
+        slope = ctx.backend.asarray(ctx.xp.minimum(x, 0))
+        if input_scale != 1:
+            slope *= input_scale
+        ctx.xp.exp(slope, out=slope)
+        if scale != 1:
+            slope *= scale
+        slope *= g
+        return slope
+
 
 class Gelu(Op):
     """``params = (whether by the tanh form,)``."""

@@ -13,7 +13,7 @@ from ..._typing import Array
 from . import _special
 from ._scratch import scratch
 
-_BLOCK = 8192  # elements: the few float32 blocks in use stay close to the core
+_BLOCK = 32768  # elements: the four float32 blocks in use fill half of a second-level cache of 1 MiB
 _ERF = (
     1.4184972e-07,
     -5.6684293e-06,
