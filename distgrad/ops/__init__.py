@@ -170,6 +170,9 @@ from ._generator import initial_seed as initial_seed
 from ._generator import manual_seed as manual_seed
 from ._generator import seed as seed
 from ._generator import set_rng_state as set_rng_state
+from ._group_norm import group_norm as group_norm
+from ._group_norm import instance_norm as instance_norm
+from ._group_norm import local_response_norm as local_response_norm
 from ._index_along import index_add as index_add
 from ._index_along import index_add_ as index_add_
 from ._index_along import index_copy as index_copy
@@ -267,10 +270,7 @@ from ._memory import detach as detach
 from ._memory import move as move
 from ._memory import split_to_arguments as split_to_arguments
 from ._norm import batch_norm as batch_norm
-from ._norm import group_norm as group_norm
-from ._norm import instance_norm as instance_norm
 from ._norm import layer_norm as layer_norm
-from ._norm import local_response_norm as local_response_norm
 from ._norm import rms_norm as rms_norm
 from ._norms import linalg_norm as linalg_norm
 from ._norms import matrix_norm as matrix_norm

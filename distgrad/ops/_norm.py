@@ -1,14 +1,12 @@
-"""Normalisation over a batch, over features, over groups of channels."""
+"""Normalisation over a batch and over features."""
 
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._typing import Array, Shape
-from ..autograd._base import wrap
 from ..autograd._node import Node
 from ..autograd._op import Op, apply
-from ..backend import backend_of
 from ..errors import DTypeError, ShapeError
 from ._common import tensor_of
 from ._spec import op
@@ -17,9 +15,19 @@ if TYPE_CHECKING:
     from .._tensor import Tensor
 
 
-def _per_channel(v: Any, rank: int) -> Any:
+def per_channel(v: Any, rank: int) -> Any:
     """(C,), an array or a tensor, as (C, 1, ...), to meet (N, C, ...) of `rank` dimensions."""
     return v.reshape(v.shape[0], *(1,) * (rank - 2))
+
+
+def sum_per_channel(xp: Any, g: Any) -> Any:
+    """The sum of (N, C, ...) over all dimensions but the second: the gradient of a bias."""
+    return xp.sum(g, axis=(0, *range(2, len(g.shape))))
+
+
+def in_dtype_of(value: Any, like: Any) -> Any:
+    """A sum in the gradient's dtype (sums of half precision are kept in float32)."""
+    return None if value is None else value.astype(like.dtype, copy=False)
 
 
 class BatchNorm(Op):
@@ -52,17 +60,17 @@ class BatchNorm(Op):
         g, (mean, var, eps), rank = grads[0], ctx.params, len(ctx.shapes[0])
         axes = (0, *range(2, rank))
         if x is None:
-            return None, None, _bias_sum(xp, g)
+            return None, None, sum_per_channel(xp, g)
         if mean is None:
             centred = x - xp.mean(x, axis=axes, keepdims=True)
             invstd = 1 / xp.sqrt(xp.mean(centred * centred, axis=axes, keepdims=True) + eps)
         else:
-            centred = x - _per_channel(mean, rank)
-            invstd = _per_channel(1 / ctx.xp.sqrt(var + eps), rank)
+            centred = x - per_channel(mean, rank)
+            invstd = per_channel(1 / ctx.xp.sqrt(var + eps), rank)
         xhat = centred * invstd
         gx = gw = gb = None
         if ctx.needs[0]:
-            h = g if weight is None else g * _per_channel(weight, rank)
+            h = g if weight is None else g * per_channel(weight, rank)
             if mean is None:
                 h = h - xp.mean(h, axis=axes, keepdims=True) - xhat * xp.mean(h * xhat, axis=axes, keepdims=True)
             gx = h * invstd
@@ -86,10 +94,10 @@ class BatchNorm(Op):
                 count = math.prod(x.shape) // x.shape[1]
                 mean_g, mean_gx = gb / count, gw / count
         gx = norm.batch_grad_input(g, x, mean, invstd, weight, mean_g, mean_gx) if ctx.needs[0] else None
-        return gx, _as(gw, g) if ctx.needs[1] else None, _as(gb, g) if ctx.needs[2] else None
+        return gx, in_dtype_of(gw, g) if ctx.needs[1] else None, in_dtype_of(gb, g) if ctx.needs[2] else None
 
 
-def _check_channels(name: str, channels: int, **tensors: Any) -> None:
+def check_channels(name: str, channels: int, **tensors: Any) -> None:
     for key, t in tensors.items():
         if t is not None and t._data.shape != (channels,):
             raise ShapeError(
@@ -98,7 +106,7 @@ def _check_channels(name: str, channels: int, **tensors: Any) -> None:
             )
 
 
-def _check_floating(name: str, x: Any) -> None:
+def check_floating(name: str, x: Any) -> None:
     if x._data.dtype.kind in "biu":
         raise DTypeError(f"{name}: expected a floating-point dtype, got {x._data.dtype}; convert with .float()")
 
@@ -130,15 +138,13 @@ def batch_norm(
         ValueError: training on one value per channel, or no statistics.
     """
     x = tensor_of(input, "batch_norm")
-    _check_floating("batch_norm", x)
+    check_floating("batch_norm", x)
     if x._data.size == 0:
         return x * 1
     if x._data.ndim < 2:
         raise ShapeError(f"batch_norm: expected an input of shape (N, C, ...), got {list(x._data.shape)}")
     channels = x._data.shape[1]
-    _check_channels(
-        "batch_norm", channels, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
-    )
+    check_channels("batch_norm", channels, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     if not training:
         if running_mean is None or running_var is None:
             raise ValueError("batch_norm: expected running_mean and running_var when training=False, got None")
@@ -147,12 +153,12 @@ def batch_norm(
     if count == 1:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {list(x._data.shape)}")
     result, mean, var = apply(BatchNorm, (x, weight, bias), (None, None, eps))
-    _move_towards(running_mean, mean._data, momentum)
-    _move_towards(running_var, var._data * (count / (count - 1)), momentum)
+    move_towards(running_mean, mean._data, momentum)
+    move_towards(running_var, var._data * (count / (count - 1)), momentum)
     return result  # type: ignore[no-any-return]
 
 
-def _move_towards(running: Any, value: Array, momentum: float) -> None:
+def move_towards(running: Any, value: Array, momentum: float) -> None:
     """``running = (1 - momentum) * running + momentum * value``, in place and outside the graph."""
     if running is None:
         return
@@ -208,8 +214,8 @@ class LayerNorm(Op):
         shapes = ctx.shapes
         return (
             None if gx is None else gx.reshape(shapes[0]),
-            None if gw is None else _as(gw.reshape(shapes[1]), g),
-            None if gb is None else _as(gb.reshape(shapes[2]), g),
+            None if gw is None else in_dtype_of(gw.reshape(shapes[1]), g),
+            None if gb is None else in_dtype_of(gb.reshape(shapes[2]), g),
         )
 
 
@@ -248,7 +254,7 @@ def layer_norm(
         ShapeError: sizes do not fit.
     """
     x = tensor_of(input, "layer_norm")
-    _check_floating("layer_norm", x)
+    check_floating("layer_norm", x)
     _, size = _trailing("layer_norm", x, normalized_shape, weight=weight, bias=bias)
     return apply(LayerNorm, (x, weight, bias), (size, eps))  # type: ignore[no-any-return]
 
@@ -304,155 +310,6 @@ def rms_norm(
         ShapeError: sizes do not fit.
     """
     x = tensor_of(input, "rms_norm")
-    _check_floating("rms_norm", x)
+    check_floating("rms_norm", x)
     _, size = _trailing("rms_norm", x, normalized_shape, weight=weight)
     return apply(RmsNorm, (x, weight), (size, _EPSILON[x._data.dtype.name] if eps is None else eps))  # type: ignore[no-any-return]
-
-
-class GroupNorm(Op):
-    """Inputs: x (N, C, ...), weight and bias (C,) or None; ``params = (groups, eps)``."""
-
-    name = "NativeGroupNorm"
-    saves = ((0, 1), (0,), ())
-    quiet = True
-
-    @staticmethod
-    def forward(ctx: Node, x: Array, weight: Array | None, bias: Array | None, groups: int, eps: float) -> Array:
-        out, *ctx.cache = ctx.kernels.norm.group_forward(x, groups, weight, bias, eps)
-        return out
-
-    @staticmethod
-    def backward(xp: Any, ctx: Node, g: Any, x: Any, weight: Any) -> Any:
-        """By differentiable formulas."""
-        groups, eps = ctx.params
-        shape = ctx.shapes[0]
-        rank, rows = len(shape), (shape[0] * groups, math.prod(shape[1:]) // groups)
-        axes = (0, *range(2, rank))
-        if x is None:
-            return None, None, _bias_sum(xp, g)
-        xs = xp.reshape(x, rows)
-        centred = xs - xp.mean(xs, axis=1, keepdims=True)
-        invstd = 1 / xp.sqrt(xp.mean(centred * centred, axis=1, keepdims=True) + eps)
-        xhat = centred * invstd
-        gx = gw = gb = None
-        if ctx.needs[0]:
-            h = xp.reshape(g if weight is None else g * _per_channel(weight, rank), rows)
-            h = h - xp.mean(h, axis=1, keepdims=True) - xhat * xp.mean(h * xhat, axis=1, keepdims=True)
-            gx = xp.reshape(h * invstd, shape)
-        if ctx.needs[1]:
-            gw = xp.sum(g * xp.reshape(xhat, shape), axis=axes)
-        if ctx.needs[2]:
-            gb = xp.sum(g, axis=axes)
-        return gx, gw, gb
-
-    @staticmethod
-    def backward_fast(xp: Any, ctx: Node, g: Any, x: Any, weight: Any) -> Any:
-        if ctx.cache is None or x is None:
-            return GroupNorm.backward(xp, ctx, g, x, weight)
-        gx, gw, gb = ctx.kernels.norm.group_backward(g, x, *ctx.cache, weight, ctx.needs)
-        return gx, _as(gw, g), _as(gb, g)
-
-
-def _bias_sum(xp: Any, g: Any) -> Any:
-    return xp.sum(g, axis=(0, *range(2, len(g.shape))))
-
-
-def _as(value: Any, like: Any) -> Any:
-    """A sum in the gradient's dtype (sums of half precision are kept in float32)."""
-    return None if value is None else value.astype(like.dtype, copy=False)
-
-
-@op(method=False)
-def group_norm(
-    input: "Tensor", num_groups: int, weight: "Tensor | None" = None, bias: "Tensor | None" = None, eps: float = 1e-05
-) -> "Tensor":
-    """Each group of channels of each sample normalised, then scaled and shifted (Wu and He 2018, arXiv:1803.08494).
-
-    Args:
-        input: (N, C, ...).
-        num_groups: divides C.
-        weight, bias: (C,) or None.
-        eps: added to the variance.
-
-    Raises:
-        ShapeError: sizes do not fit.
-    """
-    x = tensor_of(input, "group_norm")
-    _check_floating("group_norm", x)
-    if x._data.ndim < 2 or num_groups < 1 or x._data.shape[1] % num_groups:
-        raise ShapeError(
-            "group_norm: expected an input (N, C, ...) with a number of channels divisible by "
-            f"num_groups={num_groups}, got "
-            f"{list(x._data.shape)}"
-        )
-    _check_channels("group_norm", x._data.shape[1], weight=weight, bias=bias)
-    return apply(GroupNorm, (x, weight, bias), (num_groups, eps))  # type: ignore[no-any-return]
-
-
-@op(method=False)
-def instance_norm(
-    input: "Tensor",
-    running_mean: "Tensor | None" = None,
-    running_var: "Tensor | None" = None,
-    weight: "Tensor | None" = None,
-    bias: "Tensor | None" = None,
-    use_input_stats: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-05,
-) -> "Tensor":
-    """Each channel of each sample normalised (Ulyanov et al. 2016, arXiv:1607.08022).
-
-    Args:
-        input: (N, C, ...).
-        running_mean, running_var: (C,) or None; moved towards the mean of the samples' statistics, or used instead of
-            them.
-        weight, bias: (C,) or None.
-        use_input_stats: normalise by the samples' own statistics.
-        momentum, eps: as `batch_norm`.
-
-    Raises:
-        ShapeError: sizes do not fit.
-        ValueError: one value per channel, or no statistics.
-    """
-    if not use_input_stats:
-        return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
-    x = tensor_of(input, "instance_norm")
-    if x._data.ndim < 3:
-        raise ShapeError(f"instance_norm: expected an input of shape (N, C, ...), got {list(x._data.shape)}")
-    n, channels = x._data.shape[:2]
-    count = math.prod(x._data.shape[2:])
-    if count == 1:
-        raise ValueError(f"Expected more than 1 spatial element when training, got input size {list(x._data.shape)}")
-    _check_channels(
-        "instance_norm", channels, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
-    )
-    if running_mean is not None or running_var is not None:
-        planes = x._data.reshape(n, channels, count)
-        _move_towards(running_mean, planes.mean(axis=2).mean(axis=0), momentum)
-        _move_towards(running_var, planes.var(axis=2).mean(axis=0) * (count / (count - 1)), momentum)
-    return apply(GroupNorm, (x, weight, bias), (channels, eps))  # type: ignore[no-any-return]
-
-
-@op(method=False)
-def local_response_norm(
-    input: "Tensor", size: int, alpha: float = 0.0001, beta: float = 0.75, k: float = 1.0
-) -> "Tensor":
-    """``input / (k + alpha * mean of the squares of `size` neighbouring channels) ** beta`` (Krizhevsky et al. 2012).
-
-    Args:
-        input: (N, C, ...), of three dimensions or more.
-        size: the number of channels.
-        alpha, beta, k: the constants of the formula.
-    """
-    x = tensor_of(input, "local_response_norm")
-    if x._data.ndim < 3:
-        raise ShapeError(
-            "local_response_norm: expected an input of shape (N, C, ...) with 3 dimensions or more, got "
-            f"{list(x._data.shape)}"
-        )
-    channels = x._data.shape[1]
-    xp = backend_of(x._data).xp
-    distance = xp.arange(channels)[:, None] - xp.arange(channels)  # input channel minus output channel
-    near = (distance >= -(size // 2)) & (distance < size - size // 2)
-    squares = (x * x).transpose(1, -1) @ wrap(near.astype(x._data.dtype))
-    return x / ((squares.transpose(1, -1) * (alpha / size) + k) ** beta)
