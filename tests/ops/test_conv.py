@@ -29,13 +29,16 @@ def _channels_last(x: Any) -> Any:
 
 
 @pytest.mark.parametrize("layout", [np.ascontiguousarray, _channels_last])
-@pytest.mark.parametrize(("stride", "padding", "kernel"), [(1, 1, 3), (2, 1, 3), (1, 0, 1), (2, 0, 1), (3, 2, 5)])
+@pytest.mark.parametrize("channels", [1, 3, 6])
+@pytest.mark.parametrize(
+    ("stride", "padding", "kernel"), [(1, 1, 3), (1, 0, 3), (2, 1, 3), (1, 0, 1), (2, 0, 1), (3, 2, 5)]
+)
 def test_blocks_do_not_show(
-    layout: Layout, stride: int, padding: int, kernel: int, monkeypatch: pytest.MonkeyPatch
+    layout: Layout, channels: int, stride: int, padding: int, kernel: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Small blocks split images by lines and batches unevenly; the results stay those of the definition."""
     rng = np.random.default_rng(0)
-    x, w = rng.standard_normal((5, 4, 11, 9)), rng.standard_normal((6, 4, kernel, kernel))
+    x, w = rng.standard_normal((5, channels, 11, 9)), rng.standard_normal((6, channels, kernel, kernel))
     expected = _naive(x, w, stride, padding)
     g = rng.standard_normal(expected.shape)
     settings = ((stride, stride), ((padding, padding),) * 2, (1, 1), 1)

@@ -20,6 +20,9 @@ from ._scratch import BLOCK, scratch
 __all__ = ["backward", "channel_sums", "forward", "grad_input", "grad_weight"]
 
 
+FEW = 4  # channels up to which a copy runs along the image's rows, not along the channels
+
+
 class _Plan(NamedTuple):
     """What is convolved: sizes without batch and channels."""
 
@@ -99,15 +102,20 @@ class _Source:
     def __init__(self, x: Array, plan: _Plan, row: int) -> None:
         self.x = x
         self.plan = plan
-        self.padded = any(map(any, plan.padding))
+        # With few channels, long runs lie along the last spatial axis: behind the views all is channels-first then.
+        self.planar = x.shape[-1] <= FEW and plan.stride[-1] == 1 and plan.groups == 1 and plan.taps > 1
+        padded = any(map(any, plan.padding))
         self.buffer: Array | None = None
         self.held = -1
-        if x.flags.c_contiguous and not self.padded:
+        if not padded and (channels_first(x) if self.planar else x).flags.c_contiguous:
             self.windows = _windows(x, plan)
             return
         images = min(len(x), max(1, BLOCK // max(math.prod(plan.out) * row, 1)))
-        self.buffer = scratch("conv.padded", (images, *plan.padded, x.shape[-1]), x.dtype)
-        if self.padded:
+        if self.planar:
+            self.buffer = channels_last(scratch("conv.padded", (images, x.shape[-1], *plan.padded), x.dtype))
+        else:
+            self.buffer = scratch("conv.padded", (images, *plan.padded, x.shape[-1]), x.dtype)
+        if padded:
             self.buffer.fill(0)
         self.inside = self.buffer[(slice(None), *_inner(plan.padding, plan.size))]
         self.windows = _windows(self.buffer, plan)
@@ -124,8 +132,14 @@ class _Source:
 
 
 def _rows(source: _Source, plan: _Plan, block: _Block, group: slice | None, row: int) -> Array:
-    """The windows of one block and group as a contiguous matrix (outputs, row)."""
+    """The windows of one block and group as a matrix (outputs, row) that BLAS takes as it is."""
     windows = source[block]
+    if source.planar:
+        rank = len(plan.kernel)
+        turned = windows.transpose(*range(rank + 1, 2 * rank + 2), *range(rank + 1))  # (*kernel, C, images, *outputs)
+        columns = scratch("conv.rows", turned.shape, windows.dtype)
+        np.copyto(columns, turned)
+        return columns.reshape(row, -1).T
     if group is not None:
         windows = windows[..., group]
     if plan.pointwise and windows.flags.c_contiguous:
