@@ -51,6 +51,10 @@ class Communicator(ABC):
 
     name: ClassVar[str]
 
+    # Whether what an all-reduce makes of one element is independent of the rest of the buffer: always summed in the
+    # order of the ranks. Then the cut of gradients into buckets changes no bit.
+    sums_in_order: ClassVar[bool] = True
+
     def __init__(
         self,
         rank: int,
@@ -89,6 +93,13 @@ class Communicator(ABC):
         check_reducible(buffer.dtype, op)
         with _Calling(self, Kind.ALL_REDUCE, buffer, op=op), OnHost(buffer) as host:
             self._all_reduce(host, op)
+
+    def start_all_reduce(self, buffer: Array, op: ReduceOp = ReduceOp.SUM) -> Work:
+        """Begin `all_reduce`; the buffer may be read or changed once the returned work was waited for.
+
+        A backend with a queue of its own on the device uses that; the others run it in their background thread.
+        """
+        return self.submit(lambda: self.all_reduce(buffer, op), [buffer])
 
     def broadcast(self, buffer: Array, root: int = 0) -> None:
         """Copy the buffer of rank `root` into that of every rank.

@@ -126,6 +126,7 @@ class MpiCommunicator(Communicator):
     """
 
     name: ClassVar[str] = "mpi"
+    sums_in_order: ClassVar[bool] = False  # MPI chooses its algorithm by the size of the message
 
     def __init__(
         self,
