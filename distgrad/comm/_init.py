@@ -1,7 +1,8 @@
 """The default group: which backend it uses, how it begins and ends.
 
 Read from the environment, all optional: DISTGRAD_BACKEND (as the argument `backend`), DISTGRAD_TIMEOUT and
-DISTGRAD_STALL_WARN (seconds), which the launcher sets.
+DISTGRAD_STALL_WARN (seconds), which the launcher sets, and DISTGRAD_TOPOLOGY, for tests: "2x2" lets the four ranks of
+one machine take themselves for two nodes of two, "1,3" for nodes of one and of three.
 """
 
 import atexit
@@ -22,7 +23,7 @@ from ._mpi import MpiCommunicator, load
 from ._serial import SerialCommunicator
 from ._shm import ShmCommunicator
 from ._statistics import Measurement, Statistics
-from ._topology import Topology
+from ._topology import Topology, parse_layout, pretend
 from ._types import DEFAULT_STALL_WARN, DEFAULT_TIMEOUT
 
 
@@ -195,6 +196,8 @@ def _create(backend: str | None, options: Options, world_size: int, rank: int) -
     problem = _mpi_problem()
     if problem:
         raise BackendUnavailableError(f"this job has {job.world_size} ranks, which cannot communicate: {problem}")
+    layout = os.environ.get("DISTGRAD_TOPOLOGY")
+    pretend(parse_layout(layout, job.world_size) if layout else ())
     base = MpiCommunicator.world(options)
     _announce_leaving()
     wishes = base.all_gather_object((wanted, world_size, rank))

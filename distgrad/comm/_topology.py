@@ -2,9 +2,37 @@
 
 import os
 import platform
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..errors import CommError
 from ._communicator import Communicator
+
+# The node that each rank of the default group shall pretend to be on, for tests of several nodes on one machine.
+_pretended: tuple[int, ...] = ()
+
+
+def pretend(nodes: Sequence[int]) -> None:
+    """Let rank r of the default group take itself for one of node `nodes[r]` from now on; empty for the truth."""
+    global _pretended
+    _pretended = tuple(nodes)
+
+
+def parse_layout(text: str, world_size: int) -> list[int]:
+    """The node of each rank from a text such as "2x2" (nodes x ranks of each) or "1,3" (ranks of each node).
+
+    Raises:
+        CommError: the text is neither, or does not add up to `world_size` ranks.
+    """
+    match = re.fullmatch(r"(\d+)x(\d+)|(\d+(?:,\d+)*)", text.strip())
+    if match is None:
+        raise CommError(f'expected a topology such as "2x2" (nodes x ranks of each) or "1,3", got {text!r}')
+    nodes, each, counts = match.groups()
+    sizes = [int(each)] * int(nodes) if nodes else [int(count) for count in counts.split(",")]
+    if sum(sizes) != world_size:
+        raise CommError(f"expected the topology {text!r} to be of this job's {world_size} ranks, got {sum(sizes)}")
+    return [node for node, size in enumerate(sizes) for _ in range(size)]
 
 
 def node_name() -> str:
@@ -46,7 +74,10 @@ class Topology:
     @classmethod
     def discover(cls, group: Communicator) -> "Topology":
         """Ask all ranks of a group. A collective call."""
-        return cls.of(group.rank, group.all_gather_object(node_name()))
+        name = node_name()
+        if _pretended:
+            name += f" pretended {_pretended[group.ranks[group.rank]]}"
+        return cls.of(group.rank, group.all_gather_object(name))
 
     @classmethod
     def of(cls, rank: int, names: list[str]) -> "Topology":
