@@ -10,6 +10,7 @@ import re
 import sys
 import warnings
 from collections.abc import Mapping
+from importlib import import_module
 from typing import NamedTuple
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -238,6 +239,7 @@ def show_config() -> None:
     print(f"job: {job.kind}, rank {job.rank} of {job.world_size} (local {job.local_rank} of {job.local_size})")
     chosen = f"{threads}, set by distgrad" if threads else "left to the environment"
     print(f"cores for this rank: {usable_cores(job)}; BLAS threads: {chosen}")
+    import_module("numpy")  # with its BLAS; `import distgrad` alone does not load it
     for library, kernel, count in blas_config():
         print(f"BLAS: {library}, kernel {kernel}, threads {count}")
     warning = forced_kernel(os.environ, _cpu_flags())

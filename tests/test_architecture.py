@@ -46,6 +46,7 @@ LEVELS = {
     "launch": 8,
     "bench": 9,
     "testing": 9,
+    "_names": 9.5,  # lists names of the tensors' layers for the top page
     "": 10,  # distgrad/__init__.py, which assembles the public pages
 }
 
