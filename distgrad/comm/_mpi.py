@@ -8,22 +8,19 @@ much at 25 MiB). So a rank never blocks inside MPI for a peer that is elsewhere,
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .._typing import Array
-from ..errors import CollectiveMismatchError, CommError, CommTimeoutError
+from ..errors import CommError, CommTimeoutError
 from ._abort import forget_mpi_files
-from ._board import Board, board_bytes
 from ._calls import Call
 from ._communicator import Communicator, Options
 from ._dtypes import lookup
-from ._process import call_site
+from ._meeting import Meeting, WireMeeting, create_meeting
 from ._reduce import divide
-from ._segment import padded, share
 from ._statistics import Statistics
-from ._topology import Topology
 from ._types import ReduceOp, Work
 from ._wait import Patience
 
@@ -37,84 +34,6 @@ def load() -> Any:
     from mpi4py import MPI
 
     return MPI
-
-
-class Meeting(Protocol):
-    """Where the ranks of a group meet before a collective: a `Board`, or `WireMeeting` where there is none."""
-
-    def announce(self, call: Call) -> None:
-        """Say which collective this rank is about to enter."""
-        ...
-
-    def meet(self) -> None:
-        """Return when all ranks have announced the same collective."""
-        ...
-
-    def check(self, peer: int, waited: float, doing: str) -> None:
-        """Raise if `peer` cannot answer any more, or after the timeout."""
-        ...
-
-    def fail(self, reason: str) -> None:
-        """Tell the peers that this rank takes part no more because of an error."""
-        ...
-
-    def finish(self) -> None:
-        """Tell the peers that this rank has ended as planned."""
-        ...
-
-
-class WireMeeting:
-    """Meetings over MPI itself, between nodes: an all-reduce of the call tells whether all ranks made the same one.
-
-    Args:
-        comm: the MPI communicator of the group.
-        options: the timeout.
-    """
-
-    def __init__(self, comm: Any, options: Options) -> None:
-        self._comm = comm
-        self._options = options
-        self._call: Call | None = None
-
-    def announce(self, call: Call) -> None:
-        """Remember the call for the next meeting."""
-        self._call = call
-
-    def meet(self) -> None:
-        """Compare the announced call with those of all ranks; later meetings within a call need no comparison."""
-        call, self._call = self._call, None
-        if call is None:
-            return
-        mine = np.array(call.pack(), np.int64)
-        both = np.concatenate([mine, -mine])  # the maximum of the negatives is the negative of the minimum
-        result = np.empty_like(both)
-        self._poll(self._comm.Iallreduce(both, result, op=load().MAX), f"waiting in {call} at {call_site()}")
-        if not np.array_equal(result[:2], -result[2:]):
-            raise self._mismatch(call)
-
-    def check(self, peer: int, waited: float, doing: str) -> None:
-        """Raise after the timeout; between nodes the board of another node cannot be read."""
-        if waited > self._options.timeout:
-            raise CommTimeoutError(f"rank {self._comm.rank} gave up {doing} after {waited:.1f} s")
-
-    def fail(self, reason: str) -> None:
-        """Nothing: there is no board to write it on."""
-
-    def finish(self) -> None:
-        """Nothing: there is no board to write it on."""
-
-    def _poll(self, request: Any, doing: str) -> None:
-        patience = Patience(lambda waited: self.check(-1, waited, doing))
-        while not request.Test():
-            patience.pause()
-
-    def _mismatch(self, call: Call) -> CollectiveMismatchError:
-        calls = self._comm.allgather(f"{call} at {call_site()}")
-        lines = "\n".join(f"  rank {rank}: {text}" for rank, text in enumerate(calls))
-        return CollectiveMismatchError(
-            f"expected all ranks in the same collective on equal sizes and dtypes, got:\n{lines}\n"
-            "make every rank issue the same calls in the same order"
-        )
 
 
 class MpiCommunicator(Communicator):
@@ -138,7 +57,8 @@ class MpiCommunicator(Communicator):
         super().__init__(comm.Get_rank(), comm.Get_size(), ranks, options, statistics)
         self._mpi = load()
         self._comm = comm
-        self._meeting: Meeting = WireMeeting(comm, self.options)
+        self._meeting: Meeting = WireMeeting(comm, self.options, self._mpi.MAX)
+        self._messages: Meeting = self._meeting
 
     @classmethod
     def world(cls, options: Options) -> "MpiCommunicator":
@@ -149,15 +69,20 @@ class MpiCommunicator(Communicator):
         group.use_board()
         return group
 
+    @property
+    def mpi_comm(self) -> Any:
+        """The mpi4py communicator, which this group owns."""
+        return self._comm
+
     def use_board(self) -> None:
-        """Meet on a board in shared memory from now on, where the ranks share a node. A collective call."""
-        if self.size == 1 or Topology.discover(self).spans_nodes:
-            return
-        try:
-            page = share(self, padded(board_bytes(self.size)))
-        except CommError:
-            return  # no shared memory at all; meetings over MPI work everywhere
-        self._meeting = Board(memoryview(page).cast("q"), self.rank, self.size, self.options)
+        """Meet where peers can be seen from now on (see `create_meeting`). A collective call."""
+        if self.size > 1:
+            self._meeting = create_meeting(self, self._comm, self._meeting)
+            self._messages = self._meeting
+
+    def watch_messages_on(self, meeting: Meeting) -> None:
+        """Let ranks that wait for a message say so on the board of a group of the same ranks, built on this one."""
+        self._messages = meeting
 
     # ---- required ----------------------------------------------------------------------------------------------
 
@@ -294,7 +219,7 @@ class RequestWork(Work):
         started = time.monotonic()
 
         def look(waited: float) -> None:
-            self._group._meeting.check(self._peer, waited, self._doing)
+            self._group._messages.check(self._peer, waited, self._doing)
             if timeout is not None and time.monotonic() - started > timeout:
                 raise CommTimeoutError(f"rank {self._group.rank} was still {self._doing} after {timeout:g} s")
 

@@ -15,7 +15,8 @@ from distgrad.comm import Communicator, _segment, _topology
 from distgrad.comm._board import Board
 from distgrad.comm._communicator import Options
 from distgrad.comm._dtypes import ROWS
-from distgrad.comm._mpi import MpiCommunicator, WireMeeting
+from distgrad.comm._meeting import WireMeeting
+from distgrad.comm._mpi import MpiCommunicator
 from distgrad.comm._shm import ShmCommunicator
 from distgrad.errors import (
     BackendUnavailableError,

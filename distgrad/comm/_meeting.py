@@ -1,0 +1,117 @@
+"""Where the ranks of a group meet before a collective, so that none of them waits blindly for the others.
+
+On one node that is the diagnosis board (see `_board`). Between nodes it is MPI itself.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..errors import CollectiveMismatchError, CommError, CommTimeoutError
+from ._board import Board, board_bytes
+from ._calls import Call
+from ._communicator import Communicator, Options
+from ._process import call_site
+from ._segment import padded, share
+from ._topology import Topology
+from ._wait import Patience
+
+
+class Meeting(Protocol):
+    """Where the ranks of a group meet before each step of a collective; see `create_meeting`."""
+
+    def announce(self, call: Call) -> None:
+        """Say which collective this rank is about to enter."""
+        ...
+
+    def meet(self) -> None:
+        """Return when all ranks have announced the same collective."""
+        ...
+
+    def check(self, peer: int, waited: float, doing: str) -> None:
+        """Raise if `peer` cannot answer any more, or after the timeout."""
+        ...
+
+    def fail(self, reason: str) -> None:
+        """Tell the peers that this rank takes part no more because of an error."""
+        ...
+
+    def finish(self) -> None:
+        """Tell the peers that this rank has ended as planned."""
+        ...
+
+
+class WireMeeting:
+    """Meetings over MPI itself, between nodes: an all-reduce of the call tells whether all ranks made the same one.
+
+    Args:
+        comm: the mpi4py communicator of the group.
+        options: the timeout.
+        maximum: MPI.MAX.
+    """
+
+    def __init__(self, comm: Any, options: Options, maximum: Any) -> None:
+        self._comm = comm
+        self._options = options
+        self._maximum = maximum
+        self._call: Call | None = None
+
+    def announce(self, call: Call) -> None:
+        """Remember the call for the next meeting."""
+        self._call = call
+
+    def meet(self) -> None:
+        """Compare the announced call with those of all ranks; later meetings within a call need no comparison."""
+        call, self._call = self._call, None
+        if call is None:
+            return
+        mine = np.array(call.pack(), np.int64)
+        both = np.concatenate([mine, -mine])  # the maximum of the negatives is the negative of the minimum
+        result = np.empty_like(both)
+        self._poll(self._comm.Iallreduce(both, result, op=self._maximum), f"waiting in {call} at {call_site()}")
+        if not np.array_equal(result[:2], -result[2:]):
+            raise self._mismatch(call)
+
+    def check(self, peer: int, waited: float, doing: str) -> None:
+        """Raise after the timeout; between nodes the board of another node cannot be read."""
+        if waited > self._options.timeout:
+            raise CommTimeoutError(f"rank {self._comm.rank} gave up {doing} after {waited:.1f} s")
+
+    def fail(self, reason: str) -> None:
+        """Nothing: there is no board to write it on."""
+
+    def finish(self) -> None:
+        """Nothing: there is no board to write it on."""
+
+    def _poll(self, request: Any, doing: str) -> None:
+        patience = Patience(lambda waited: self.check(-1, waited, doing))
+        while not request.Test():
+            patience.pause()
+
+    def _mismatch(self, call: Call) -> CollectiveMismatchError:
+        calls = self._comm.allgather(f"{call} at {call_site()}")
+        lines = "\n".join(f"  rank {rank}: {text}" for rank, text in enumerate(calls))
+        return CollectiveMismatchError(
+            f"expected all ranks in the same collective on equal sizes and dtypes, got:\n{lines}\n"
+            "make every rank issue the same calls in the same order"
+        )
+
+
+def create_meeting(group: Communicator, comm: Any, otherwise: Meeting) -> Meeting:
+    """The best place for the ranks of a group to meet. A collective call.
+
+    A backend calls `announce` with every collective (in `_begin`), `meet` before it touches data and wherever else it
+    needs all ranks, `fail` and `finish` where `Communicator._fail` and `_close` are called.
+
+    Args:
+        group: the ranks, whose collectives already work.
+        comm: the group's mpi4py communicator; what the meeting needs is split off from it.
+        otherwise: what to return where ranks of one node cannot share memory.
+    """
+    if Topology.discover(group).spans_nodes:
+        return otherwise
+    try:
+        page = share(group, padded(board_bytes(group.size)))
+    except CommError:
+        return otherwise  # meetings over MPI work everywhere
+    return Board(memoryview(page).cast("q"), group.rank, group.size, group.options)
