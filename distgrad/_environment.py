@@ -252,6 +252,16 @@ def _read_descriptor(environ: Mapping[str, str]) -> int | None:
     return int(value) if value.isdecimal() else None
 
 
+def _answers_about_keys(environ: Mapping[str, str]) -> bool:
+    """Whether the Hydra around us is MPICH's, which a rank may ask before MPI_Init; Intel's we leave alone."""
+    return not any(name.startswith("I_MPI_") for name in environ)
+
+
+def inherited() -> dict[str, str]:
+    """The environment that a child process of this one gets."""
+    return dict(os.environ)
+
+
 def _is_child_of_rank(environ: Mapping[str, str]) -> bool:
     """Whether a rank started this process (a data worker, a tool): it inherits the variables of a rank and is none."""
     owner = environ.get(RANK_VARIABLE, str(os.getpid()))
@@ -273,3 +283,5 @@ def _start() -> tuple[Job, int | None]:
 
 job, threads = _start()
 pmi_descriptor = _read_descriptor(os.environ) if job.kind == "hydra" else None  # the socket to Hydra
+kvs_descriptor = pmi_descriptor if _answers_about_keys(os.environ) else None  # the same, where it may be asked
+pmix_namespace = os.environ.get("PMIX_NAMESPACE") if job.kind == "openmpi" else None  # what Open MPI calls this job

@@ -21,6 +21,7 @@ from types import TracebackType
 
 from .._environment import job, pmi_descriptor
 from ..errors import BackendUnavailableError, CommError, PeerLostError
+from . import _mpi_files
 from ._last_words import Report, deliver, drain
 
 # A rank whose error only says that a peer is gone lets that peer speak first, and is normally ended while it waits.
@@ -59,6 +60,7 @@ def install() -> None:
     atexit.register(_leave)
     if job.kind in ("hydra", "openmpi"):
         die_with_parent()
+        _mpi_files.guard()
 
 
 def report_to(directory: Path) -> None:
@@ -200,19 +202,6 @@ def _ask_hydra(code: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def forget_mpi_files(path: str = "/proc/self/maps") -> None:
-    """Remove the names of the MPI library's own shared memory, once all ranks of this node have opened it.
-
-    An aborted MPICH leaves a file of some megabytes behind, Open MPI does where mpirun was killed. Both have attached
-    all ranks of the node when MPI_Init returns on the last of them, so this may follow the first collective call.
-    """
-    with suppress(OSError), open(path) as maps:
-        names = {line.rsplit(maxsplit=1)[-1] for line in maps if "/dev/shm/" in line}
-        for name in names:
-            if name.startswith(("/dev/shm/mpich_shm_", "/dev/shm/sm_segment.")):
-                Path(name).unlink(missing_ok=True)  # another rank may have been faster
 
 
 def _leave() -> None:

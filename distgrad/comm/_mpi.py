@@ -14,11 +14,11 @@ import numpy as np
 
 from .._typing import Array
 from ..errors import CommError, CommTimeoutError
-from ._abort import forget_mpi_files
 from ._calls import Call
 from ._communicator import Communicator, Options
 from ._dtypes import lookup
 from ._meeting import Meeting, WireMeeting, create_meeting
+from ._mpi_files import forget as forget_mpi_files
 from ._reduce import divide
 from ._statistics import Statistics
 from ._types import ReduceOp, Work

@@ -37,4 +37,8 @@ def _launch(argv: Sequence[str]) -> int:
         return run(request)
     if job.in_mpi_job:
         raise LaunchError("expected no -n inside an MPI job: mpirun has started the ranks already; leave it out")
-    return spawn(request)
+    try:
+        return spawn(request)
+    except KeyboardInterrupt:  # before there was a job, or a second time while it ended
+        print("distgrad.launch: KeyboardInterrupt", file=sys.stderr)
+        return _abort.KEYBOARD_INTERRUPT_CODE

@@ -30,8 +30,23 @@ def spawn(request: Request) -> int:
     command = mpirun_command(request)
     signal.signal(signal.SIGTERM, _exit_on_signal)
     with tempfile.TemporaryDirectory(prefix="distgrad-launch-") as directory:
-        code = _run(command + _rank_command(request, directory), Path(directory))
+        try:
+            code = _run(command + _rank_command(request, directory), Path(directory))
+        except _Interrupted as interrupted:
+            return _conclude(KEYBOARD_INTERRUPT_CODE, interrupted.reports)
         return _conclude(code, read_reports(Path(directory)))
+
+
+class _Interrupted(Exception):
+    """Ctrl-C came.
+
+    Args:
+        reports: what ranks had said before: what they say later is only what Ctrl-C has done to them.
+    """
+
+    def __init__(self, reports: list[Report]) -> None:
+        super().__init__()
+        self.reports = reports
 
 
 def _rank_command(request: Request, directory: str) -> list[str]:
@@ -59,7 +74,7 @@ def _run(command: list[str], directory: Path) -> int:
         code = process.wait()  # without a timeout: with one, Python looks only every 50 ms
         return code if code >= 0 else 128 - code
     except KeyboardInterrupt:
-        return KEYBOARD_INTERRUPT_CODE
+        raise _Interrupted(read_reports(directory)) from None
     finally:
         _end(process)
 

@@ -106,18 +106,3 @@ def test_a_rank_waits_until_its_words_are_read(monkeypatch: pytest.MonkeyPatch) 
     start = time.monotonic()
     _last_words.drain()
     assert 0.05 <= time.monotonic() - start < 1.0
-
-
-def test_only_names_of_the_mpi_library_are_forgotten(tmp_path: Path) -> None:
-    own = [Path(f"/dev/shm/{name}{os.getpid()}-test") for name in ("mpich_shm_", "sm_segment.", "other-")]
-    maps = tmp_path / "maps"
-    maps.write_text("".join(f"7f00-7f01 rw-s 00000000 00:01 7    {path}\n" for path in own) + "7f02-7f03 rw-p 0 0 0\n")
-    for path in own:
-        path.touch()
-    try:
-        _abort.forget_mpi_files(str(maps))
-        _abort.forget_mpi_files(str(maps))  # another rank was faster
-        _abort.forget_mpi_files(str(tmp_path / "none"))
-        assert [path.exists() for path in own] == [False, False, True]
-    finally:
-        own[2].unlink()

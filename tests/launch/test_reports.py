@@ -2,6 +2,7 @@
 
 import json
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -64,3 +65,13 @@ def test_an_mpirun_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytes
 def test_an_mpirun_without_failures_has_all_the_time_it_wants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_spawn, "GRACE", 0.0)
     assert _spawn._run(["sh", "-c", "sleep 0.5; exit 7"], tmp_path) == 7
+
+
+def test_what_ranks_say_after_ctrl_c_is_not_the_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path, report(1, 1.0, "ValueError: cause"))
+    monkeypatch.setattr(_spawn, "_end", lambda process: written(tmp_path, report(0, 2.0, "what Ctrl-C did")))
+    timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    with pytest.raises(_spawn._Interrupted) as caught:
+        _spawn._run(["sleep", "2"], tmp_path)
+    assert [one.text for one in caught.value.reports] == ["ValueError: cause"]
