@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from .._tensor import Tensor
 from .._typing import Array
-from ..autograd._base import wrap
+from ..autograd._base import LEAF_MARK, wrap
 from ..backend import backend_of
 from ..errors import ShapeError
 from ._layout import BUCKET_BYTES, FIRST_BUCKET_BYTES, Layout, Place, plan, runs
@@ -86,12 +86,16 @@ class Arena:
         grad: the gradients, shape (layout.size,); what lies in the slot of a parameter without gradient does not count
             (see `clear_unset`).
         slots: in the order of memory.
+        tied: whether the values lie in memory that another parameter has, too.
+        home: whose memory the values were moved to, if they were.
     """
 
-    def __init__(self, layout: Layout, param: Array, grad: Array) -> None:
+    def __init__(self, layout: Layout, param: Array, grad: Array, tied: bool = False) -> None:
         self.layout = layout
         self.param = param
         self.grad = grad
+        self.tied = tied
+        self.home: object = None
         self.slots: list[Slot] = []
 
     def __repr__(self) -> str:
@@ -115,6 +119,41 @@ class Arena:
             Run(self, self.slots[first:last], [found[i] for i in range(first, last)])
             for first, last in runs(sorted(found))
         ]
+
+    def window(self, start: int, stop: int) -> "list[tuple[Slot, int, Tensor]]":
+        """A part of this memory as an arena of its own, whose parameters are flat parts of this one's.
+
+        Args:
+            start, stop: which elements.
+
+        Returns:
+            For each slot that reaches into the part: the slot, the number of the element of its parameter with which
+            the overlap begins, and a leaf tensor on the overlap, shape (n,). Whoever uses some of them keeps all.
+        """
+        whole = [(s, max(s.offset, start), min(s.offset + s.size, stop)) for s in self.slots]
+        overlaps = [(slot, first, last) for slot, first, last in whole if first < last]
+        places = tuple(Place(first - start, last - first, (last - first,)) for _, first, last in overlaps)
+        tensors = [wrap(self.param[first:last], LEAF_MARK) for _, first, last in overlaps]
+        arena = Arena(Layout(places, (), stop - start), self.param[start:stop], self.grad[start:stop])
+        arena._adopt(tensors)
+        return [(slot, first - slot.offset, t) for (slot, first, _), t in zip(overlaps, tensors, strict=True)]
+
+    def move_parameters(self, memory: Array, home: object) -> None:
+        """Moves the values, not the gradients, to other memory.
+
+        Only for who alone updates these parameters: others may still hold slices of the old memory.
+
+        Args:
+            memory: shape and dtype of `param`; it is overwritten.
+            home: whose memory that is.
+        """
+        self.home = home
+        memory[...] = self.param
+        self.param = memory
+        for slot in self.slots:
+            p = slot.parameter
+            if p is not None:
+                p._data = slot.view(memory)
 
     def clear_unset(self) -> None:
         """Zeroes the gradient memory of every slot whose gradient is not set: for who reads `grad` whole."""
@@ -192,7 +231,7 @@ def build_arenas(
         param = like.reshape(-1) if members[0] in tied else xp.zeros(layout.size, like.dtype)
         grad = (allocate or xp.empty)(layout.size, like.dtype)
         grad[...] = 0
-        arena = Arena(layout, param, grad)
+        arena = Arena(layout, param, grad, members[0] in tied)
         arena._adopt(members)
         arenas.append(arena)
     return arenas

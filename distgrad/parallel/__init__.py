@@ -2,3 +2,4 @@
 
 from ._ddp import DistributedDataParallel as DistributedDataParallel
 from ._sync_batchnorm import SyncBatchNorm as SyncBatchNorm
+from ._zero import ZeroRedundancyOptimizer as ZeroRedundancyOptimizer

@@ -1,0 +1,152 @@
+"""Which part of the parameters each rank updates: slices of the arena's buckets, or whole parameters.
+
+A slice is seen as an arena of its own, so that an ordinary optimizer, built on the flat tensors in it, updates it with
+ordinary kernels and keeps state for it alone. Afterwards the parts are published: gathered in place, where all ranks
+read them from the owner's memory if it is shared.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from .._tensor import Tensor
+from .._typing import Array
+from ..arena import Arena, Bucket, Slot, arenas_for, build_arenas, slot_of
+from ..comm import Communicator
+
+_ALIGNMENT = 64  # elements; what an uneven share is rounded to
+
+
+class Part(NamedTuple):
+    """Elements ``start : stop`` of a parameter, counted in row-major order, that this rank updates.
+
+    Attributes:
+        parameter: the whole.
+        tensor: what the local optimizer holds: a flat leaf on these elements, or the parameter itself.
+    """
+
+    parameter: Tensor
+    start: int
+    stop: int
+    tensor: Tensor
+
+    @property
+    def is_slice(self) -> bool:
+        """Whether `tensor` is a flat part, and not the parameter itself."""
+        return self.tensor is not self.parameter
+
+
+class Shares:
+    """The parts of all parameters: which are this rank's, and how all ranks get all values. Made by all ranks together.
+
+    Args:
+        parameters: leaf tensors that are trained; those that lie in no arena are moved into one.
+        group: the ranks.
+        by_slices: share out equal slices of memory; False shares out whole parameters.
+
+    Attributes:
+        parts: those of this rank.
+        arenas: in which the parameters lie.
+        nbytes: of the parameters' values that this rank updates.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], group: Communicator, by_slices: bool) -> None:
+        members = list(dict.fromkeys(parameters))
+        self.group = group
+        self.arenas = _arenas(members, group)
+        self.parts: list[Part] = []
+        self._slots: dict[Tensor, Slot | None] = {p: slot_of(p) for p in members}
+        self._kept: list[Tensor] = []  # also parts of parameters that are not ours, which lie between
+        self._gathers: list[tuple[Array, Array]] = []
+        self._broadcasts: list[tuple[Array, int]] = []
+        for arena in self.arenas:
+            if by_slices:
+                for bucket in arena.layout.buckets:
+                    self._share_bucket(arena, bucket)
+            else:
+                self._share_parameters(arena, members)
+        self.nbytes = sum(part.tensor.nbytes for part in self.parts)
+
+    def covers(self, parameters: Iterable[Tensor]) -> bool:
+        """Whether these are among the parameters, and all of those still lie where they did."""
+        slots = self._slots
+        return all(p in slots for p in parameters) and all(slot_of(p) is slot for p, slot in slots.items())
+
+    def take_gradients(self) -> None:
+        """Gives the parts the gradients of their parameters, in place where those lie in the arena."""
+        for part in self.parts:
+            if not part.is_slice:
+                continue
+            whole, slot = part.parameter._grad, slot_of(part.tensor)
+            assert slot is not None
+            part.tensor._grad = None if whole is None else slot.grad
+            if whole is not None and whole._data is not _home(part.parameter):
+                slot.grad._data[...] = whole._data.reshape(-1)[part.start : part.stop]
+
+    def publish(self) -> None:
+        """Brings the values of all parts to all ranks. A collective call."""
+        for whole, own in self._gathers:
+            self.group.all_gather(whole, own)
+        for values, owner in self._broadcasts:
+            self.group.broadcast(values, owner)
+
+    # ---- sharing out -------------------------------------------------------------------------------------------
+
+    def _share_bucket(self, arena: Arena, bucket: Bucket) -> None:
+        """Every rank takes a slice of a bucket; they are of equal size unless another world size laid it out."""
+        rank, size = self.group.rank, self.group.size
+        start, stop = bucket.start, min(bucket.stop, arena.param.size)
+        step = -(-(stop - start) // size)
+        even = step * size == stop - start
+        if not even:
+            step = -(-step // _ALIGNMENT) * _ALIGNMENT
+        ends = [min(start + owner * step, stop) for owner in range(size + 1)]
+        if even:
+            self._gathers.append((arena.param[start:stop], arena.param[ends[rank] : ends[rank + 1]]))
+        else:
+            self._broadcasts += [(arena.param[ends[i] : ends[i + 1]], i) for i in range(size) if ends[i] < ends[i + 1]]
+        for slot, first, tensor in arena.window(ends[rank], ends[rank + 1]):
+            self._kept.append(tensor)
+            p = slot.parameter
+            if p is not None and p in self._slots:
+                self.parts.append(Part(p, first, first + tensor.numel(), tensor))
+
+    def _share_parameters(self, arena: Arena, members: list[Tensor]) -> None:
+        """Every rank takes neighbours of about the same size together."""
+        here = [slot for p in members if (slot := self._slots[p]) is not None and slot.arena is arena]
+        total = sum(slot.size for slot in here) or 1
+        owned: list[list[Tensor]] = [[] for _ in range(self.group.size)]
+        before = 0
+        for slot in sorted(here, key=_place):
+            p = slot.parameter
+            if p is not None:
+                owned[(2 * before + slot.size) * self.group.size // (2 * total + 1)].append(p)
+            before += slot.size
+        for owner, parameters in enumerate(owned):
+            self._broadcasts += [(run.param, owner) for run in arena.runs(parameters) if run.param.size]
+        self.parts += [Part(p, 0, p.numel(), p) for p in owned[self.group.rank]]
+
+
+def _place(slot: Slot) -> int:
+    return slot.index
+
+
+def _home(parameter: Tensor) -> Array | None:
+    """The array of the parameter's gradient in its arena."""
+    slot = slot_of(parameter)
+    return None if slot is None else slot.grad._data
+
+
+def _arenas(parameters: list[Tensor], group: Communicator) -> list[Arena]:
+    """The arenas of the parameters, with the values in the group's memory where one rank's are read by all."""
+    on_host = all(p.device.type == "cpu" for p in parameters)
+    build_arenas(
+        (p for p in parameters if slot_of(p) is None),
+        world_size=group.size,
+        allocate=group.empty if on_host else None,
+    )
+    arenas = arenas_for(parameters)
+    if group.size > 1 and on_host:
+        for arena in arenas:
+            if not arena.tied and arena.home is not group:
+                arena.move_parameters(group.empty(arena.param.size, arena.param.dtype), group)
+    return arenas

@@ -1,0 +1,220 @@
+"""ZeroRedundancyOptimizer: every rank updates a part of the parameters and keeps the optimizer's state for it alone."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from .._tensor import Tensor
+from ..comm import Communicator, get_default
+from ..comm import get_group_rank as _rank_in
+from ..errors import CommError, StateDictError
+from ..optim import LBFGS, Optimizer
+from ..optim._flat import FlatOptimizer
+from ..optim._optimizer import Closure, Group, Params, call_closure
+from ._share_state import Entry, cut, gathered, own_entries
+from ._shares import Shares
+
+
+class ZeroRedundancyOptimizer(Optimizer):
+    """Wraps any optimizer so that its state is spread over the ranks: each keeps, and updates, one part in P.
+
+    Gradients must be equal on all ranks, as DistributedDataParallel leaves them. After a step every rank has all
+    parameters, bit for bit those that the optimizer itself would have made. Optimizers that work element by element
+    share out slices of the flat memory, so parts are equal whatever the parameters' sizes; others (Muon, Adafactor,
+    your own) share out whole parameters.
+
+    `state_dict` has the layout of the plain optimizer: it loads there, and the other way round, and on any number of
+    ranks. It has to be collected first, by `consolidate_state_dict`.
+
+    Args:
+        params: the parameters, or groups of them, the same on every rank.
+        optimizer_class: what updates them.
+        process_group: the ranks; the default group by default.
+        parameters_as_bucket_view: accepted as in torch; parameters always lie in flat memory, which the ranks of a node
+            share.
+        overlap_with_ddp: as in torch, but only False is supported.
+        defaults: the hyperparameters, passed on to `optimizer_class`.
+
+    Attributes:
+        optim: the optimizer of this rank's part; None before the first step.
+
+    Raises:
+        ValueError: `optimizer_class` cannot be shared out, as LBFGS, whose every step needs all parameters.
+
+    Example:
+        >>> model = DistributedDataParallel(model)
+        >>> optimizer = ZeroRedundancyOptimizer(model.parameters(), optim.Adam, lr=1e-3)
+
+    Rajbhandari et al., ZeRO: Memory Optimizations Toward Training Trillion Parameter Models, SC 2020.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        optimizer_class: type[Optimizer],
+        process_group: Communicator | None = None,
+        parameters_as_bucket_view: bool = True,
+        overlap_with_ddp: bool = False,
+        **defaults: Any,
+    ) -> None:
+        _check_class(optimizer_class, overlap_with_ddp)
+        template = optimizer_class(params, **defaults)  # checks the hyperparameters; it never makes a step
+        self.optim: Optimizer | None = None
+        self.process_group = get_default() if process_group is None else process_group
+        self._class, self._options = optimizer_class, defaults
+        self._by_slices = issubclass(optimizer_class, FlatOptimizer) and optimizer_class.step is FlatOptimizer.step
+        self._scalars = optimizer_class._scalars if issubclass(optimizer_class, FlatOptimizer) else ()
+        self._shares: Shares | None = None
+        self._whole: dict[Tensor, Entry] | None = None
+        super().__init__([_with_names(group) for group in template.param_groups], template.defaults)
+
+    # ---- the step ----------------------------------------------------------------------------------------------
+
+    def step(self, closure: Closure | None = None) -> Any:
+        """Updates this rank's part and brings all parameters to all ranks. A collective call.
+
+        Args:
+            closure: computes the loss and its gradients again and returns the loss; it is called once.
+
+        Returns:
+            What the closure returned; None without one.
+        """
+        loss = call_closure(closure)
+        shares, optimizer = self._prepare()
+        shares.take_gradients()
+        copy_options(self.param_groups, optimizer.param_groups)
+        optimizer.step()
+        copy_options(optimizer.param_groups, self.param_groups)
+        shares.publish()
+        for p in self._parameters():
+            if p._grad is not None:
+                p._cell[0] += 1
+        self._whole = None
+        return loss
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Adds a group; the parameters are shared out anew at the next step. To be called on all ranks alike."""
+        super().add_param_group(param_group)
+        if self._shares is not None:
+            self._spread_out()
+
+    def _parameters(self) -> Iterator[Tensor]:
+        return (p for group in self.param_groups for p in group["params"])
+
+    def _prepare(self) -> tuple[Shares, Optimizer]:
+        """The shares and their optimizer, made anew where parameters have moved or were unfrozen.
+
+        State that was loaded, and lies in `state` whole, is cut to this rank's part.
+        """
+        trained = [p for p in self._parameters() if p._target is not None or p._grad is not None]
+        if self._shares is not None and not self._shares.covers(trained):
+            self._spread_out()
+        if self._shares is None or self.optim is None:
+            self._shares = Shares(trained, self.process_group, self._by_slices)
+            self.optim = self._class(self._local_groups(self._shares), **self._options)
+        if self.state:
+            self._take_state(self._shares, self.optim)
+        return self._shares, self.optim
+
+    def _local_groups(self, shares: Shares) -> list[Group]:
+        of: dict[Tensor, list[Tensor]] = {}
+        for part in shares.parts:
+            of.setdefault(part.parameter, []).append(part.tensor)
+        return [
+            {**{key: value for key, value in group.items() if key != "param_names"},
+             "params": [t for p in group["params"] for t in of.get(p, ())]}
+            for group in self.param_groups
+        ]  # fmt: skip
+
+    # ---- state -------------------------------------------------------------------------------------------------
+
+    def _take_state(self, shares: Shares, optimizer: Optimizer) -> None:
+        """Cuts `state` to this rank's parts and hands it to their optimizer."""
+        state = optimizer.state_dict()
+        numbers = {id(p): n for n, p in enumerate(p for g in optimizer.param_groups for p in g["params"])}
+        own = {numbers[id(part.tensor)]: part for part in shares.parts if part.parameter in self.state}
+        state["state"] = {n: cut(self.state[part.parameter], part, self._scalars) for n, part in own.items()}
+        copy_options(self.param_groups, optimizer.param_groups)
+        state["param_groups"] = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict(state)
+        self.state.clear()
+
+    def _spread_out(self) -> None:
+        """Brings the whole state to every rank, where the parts will change. A collective call."""
+        if self._shares is not None and self.optim is not None:
+            own = own_entries(self._shares, self.optim)
+            for p in self._parameters():
+                entry = gathered(p, own.get(p, []), self.process_group, None, self._scalars)
+                if entry:
+                    self.state[p] = entry
+        self._shares = self.optim = None
+
+    def consolidate_state_dict(self, to: int = 0) -> None:
+        """Collects the state of all ranks on one, for its `state_dict`. A collective call.
+
+        Args:
+            to: a rank of the default group, as in torch.
+        """
+        root = _rank_in(self.process_group, to)
+        shares, optimizer = self._prepare()
+        own = own_entries(shares, optimizer)
+        entries = {p: gathered(p, own.get(p, []), self.process_group, root, self._scalars) for p in self._parameters()}
+        self._whole = None
+        if self.process_group.rank == root:
+            self._whole = {p: entry for p, entry in entries.items() if entry}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The whole state in the layout of the plain optimizer, on the rank that collected it.
+
+        Raises:
+            StateDictError: `consolidate_state_dict` did not bring it here, or a step was made since.
+        """
+        loaded = self.state
+        if self._whole is None and not loaded:
+            raise StateDictError(
+                "Optimizer state has not been consolidated on this rank; call "
+                f"`consolidate_state_dict(to={self.process_group.ranks[self.process_group.rank]})` on all ranks "
+                "beforehand, after the last step, if you meant to save the global state"
+            )
+        if self._whole is not None:
+            self.state = type(loaded)(dict, self._whole)
+        try:
+            return super().state_dict()
+        finally:
+            self.state = loaded
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Raises: a pickle on one rank would hold a part of the state only."""
+        raise CommError(
+            "ZeroRedundancyOptimizer cannot be copied or pickled, as each rank holds a part of it; call "
+            "consolidate_state_dict() on all ranks and save state_dict() on one"
+        )
+
+
+def _check_class(optimizer_class: Any, overlap: bool) -> None:
+    if not (isinstance(optimizer_class, type) and issubclass(optimizer_class, Optimizer)):
+        raise TypeError(f"expected optimizer_class to be a class of optimizers, got {optimizer_class!r}")
+    if issubclass(optimizer_class, LBFGS):
+        raise ValueError(
+            "ZeroRedundancyOptimizer: LBFGS cannot be shared out, because each of its steps needs the gradients of all "
+            "parameters in one vector; use it without ZeroRedundancyOptimizer"
+        )
+    if issubclass(optimizer_class, ZeroRedundancyOptimizer):
+        raise ValueError("expected optimizer_class to be a plain optimizer, got ZeroRedundancyOptimizer itself")
+    if overlap:
+        raise ValueError(
+            "overlap_with_ddp=True is not supported: the step comes after backward, where it costs 1/P of a plain one"
+        )
+
+
+def _with_names(group: Group) -> Group:
+    """A group as users give it: with (name, parameter) pairs if its parameters have names."""
+    names = group.get("param_names")
+    return group if names is None else {**group, "params": list(zip(names, group["params"], strict=True))}
+
+
+def copy_options(source: list[Group], target: list[Group]) -> None:
+    """Copies the hyperparameters of groups, but not which parameters are in them."""
+    for given, group in zip(source, target, strict=True):
+        for key, value in given.items():
+            if key not in ("params", "param_names"):
+                group[key] = value
