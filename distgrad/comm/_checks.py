@@ -51,6 +51,12 @@ def check_pair(output: Array, input: Array, gets: int, puts: int) -> None:
         )
 
 
+def is_own_part(output: Array, input: Array, rank: int) -> bool:
+    """Whether the input of an all-gather is this rank's part of its output: then it works in place."""
+    start: int = output.__array_interface__["data"][0]
+    return bool(input.__array_interface__["data"][0] == start + rank * input.nbytes)
+
+
 def check_root_buffer(whole: Array | None, part: Array, root: int, rank: int, size: int, name: str) -> None:
     """Raise CommError unless `whole` is there on the root alone and holds one part for each rank."""
     check_rank(root, size, "root")

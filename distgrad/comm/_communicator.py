@@ -118,7 +118,8 @@ class Communicator(ABC):
 
         Args:
             output: shape (size * n,).
-            input: shape (n,), the same n and dtype on every rank.
+            input: shape (n,), the same n and dtype on every rank. It may be this rank's part of the output, on all
+                ranks alike.
         """
         check_pair(output, input, self.size, 1)
         with _Calling(self, Kind.ALL_GATHER, input), OnHost(output) as target, OnHost(input, write=False) as source:

@@ -15,6 +15,7 @@ import numpy as np
 from .._typing import Array
 from ..errors import CommError, CommTimeoutError
 from ._calls import Call
+from ._checks import is_own_part
 from ._communicator import Communicator, Options
 from ._dtypes import lookup
 from ._meeting import Meeting, WireMeeting, create_meeting
@@ -102,7 +103,8 @@ class MpiCommunicator(Communicator):
 
     def _all_gather(self, output: Array, input: Array) -> None:
         self._meeting.meet()
-        self._comm.Allgather(_as_words(input), _as_words(output))
+        own = self._mpi.IN_PLACE if is_own_part(output, input, self.rank) else _as_words(input)
+        self._comm.Allgather(own, _as_words(output))
 
     def _isend(self, buffer: Array, dest: int, tag: int) -> Work:
         request = self._comm.Isend(_as_words(buffer), dest, tag)

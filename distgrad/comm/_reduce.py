@@ -47,13 +47,16 @@ def reduce_into(output: Array, inputs: Sequence[Array], op: ReduceOp) -> None:
     if len(inputs) == 1:
         np.copyto(output, inputs[0])
         return
-    if any(np.may_share_memory(output, source) for source in inputs[2:]):
-        output[...] = reduced(inputs, op)  # accumulating in it would lose that input
-        return
+    late = any(np.may_share_memory(output, source) for source in inputs[2:])
     reduce = _kernel(output.dtype, op, len(inputs))
     with np.errstate(all="ignore"):  # an overflow is for the caller to look for, as with MPI
         for result, *chunks in _chunks([output, *inputs]):
-            reduce(result, chunks)
+            if late:  # accumulating in it would lose that input
+                total = np.empty_like(result)
+                reduce(total, chunks)
+                np.copyto(result, total)
+            else:
+                reduce(result, chunks)
 
 
 def reduced(inputs: Sequence[Array], op: ReduceOp) -> Array:

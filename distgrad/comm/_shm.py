@@ -15,6 +15,7 @@ import numpy as np
 from .._typing import Array
 from ._board import Board, board_bytes
 from ._calls import Call
+from ._checks import is_own_part
 from ._communicator import Communicator, Options
 from ._reduce import reduce_in_place, reduce_into
 from ._segment import Segment, padded, share
@@ -110,10 +111,17 @@ class ShmCommunicator(Communicator):
 
     def _all_gather(self, output: Array, input: Array) -> None:
         rows = output.reshape(self.size, input.size)
-        places = self._find_places(input) if input.nbytes > SMALL_BYTES else None
+        in_place = is_own_part(output, input, self.rank)
+        if input.nbytes > SMALL_BYTES:
+            places = self._find_places(output if in_place else input, in_place)
+        else:
+            places = None
         if places is not None:
-            for row, place in zip(rows, places, strict=True):
-                row[...] = place
+            for rank, (row, place) in enumerate(zip(rows, places, strict=True)):
+                if not in_place:
+                    row[...] = place
+                elif rank != self.rank:
+                    row[...] = place.reshape(rows.shape)[rank]
             self._board.meet()
             return
         start = 0
@@ -194,10 +202,13 @@ class ShmCommunicator(Communicator):
 
     # ---- buffers in place --------------------------------------------------------------------------------------
 
-    def _find_places(self, buffer: Array) -> list[Array] | None:
-        """Meet; then every rank's buffer, if all of them lie at one place of a segment, else None."""
+    def _find_places(self, buffer: Array, whole: bool = False) -> list[Array] | None:
+        """Meet; then every rank's buffer, if all of them lie at one place of a segment, else None.
+
+        `whole` says whether the buffer holds the parts of all ranks; where ranks differ in that, None as well.
+        """
         number, offset = self._locate(buffer)
-        place = number << _PLACE_BITS | offset
+        place = (2 * number + whole) << _PLACE_BITS | offset
         self._board.offer(place)
         self._board.meet()
         if number == 0 or not self._board.agreed(place):

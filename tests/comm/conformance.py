@@ -114,6 +114,19 @@ def check_all_gather(group: Communicator, n: int, dtype: str, own: bool) -> None
     assert np.array_equal(source, data(group.rank, n, dtype))
 
 
+def check_all_gather_in_place(group: Communicator, n: int, own: bool) -> None:
+    """Every rank's part of the output is its input; what lies around the output stays."""
+    memory = group.empty(group.size * n + 2, np.float32) if own else np.empty(group.size * n + 2, np.float32)
+    output = memory[1:-1]
+    mine = output[group.rank * n : (group.rank + 1) * n]
+    for _ in range(2):
+        memory[...] = -1
+        mine[...] = data(group.rank, n, "float32")
+        group.all_gather(output, mine)
+        assert np.array_equal(output, np.concatenate(everyone(group, n, "float32")))
+        assert memory[0] == memory[-1] == -1
+
+
 def check_reduce(group: Communicator, n: int, dtype: str) -> None:
     """The root gets the result, the others keep what they had."""
     for root in range(group.size):
@@ -280,6 +293,7 @@ def cases() -> list[tuple[str, Callable[[Communicator], None]]]:
                 add(check_all_reduce, n, dtype, ReduceOp.SUM, own)
             add(check_broadcast, n, "float32", own)
             add(check_all_gather, n, "float32", own)
+            add(check_all_gather_in_place, n, own)
             add(check_reduce_scatter, n, "float32", own)
         for dtype in FLOATS if n == 4099 else ("float32",):
             add(check_all_reduce, n, dtype, ReduceOp.AVG, True)
