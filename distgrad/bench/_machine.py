@@ -1,0 +1,42 @@
+"""On what a measurement was taken: a number without its machine says nothing."""
+
+import importlib.metadata
+import os
+import platform
+import time
+from typing import Any
+
+from .._environment import blas_config, job
+
+
+def describe() -> dict[str, Any]:
+    """The machine, the libraries and the job around this process."""
+    return {
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "numpy": importlib.metadata.version("numpy"),
+        "blas": [f"{blas.library}, kernel {blas.kernel}, threads {blas.threads}" for blas in blas_config()],
+        "launcher": job.kind,
+        "time": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+    }
+
+
+def sentence(machine: dict[str, Any]) -> str:
+    """The same in a line."""
+    blas = machine["blas"][0] if machine["blas"] else "no BLAS"
+    mpi = f", {machine['mpi']}" if "mpi" in machine else ""
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores; Python {machine['python']}, NumPy {machine['numpy']}, {blas}{mpi}"
+    )
+
+
+def _cpu() -> str:
+    """The name that the system has for the processor."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            lines = [line for line in file if line.startswith("model name")]
+    except OSError:
+        lines = []
+    return lines[0].partition(":")[2].strip() if lines else platform.processor() or platform.machine()
