@@ -1,6 +1,8 @@
 """Wrong arguments: the error says what was expected and what was given, in words that its reader can know."""
 
+import inspect
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,42 @@ X = distgrad.zeros(2, 3)
 def test_what_is_no_tensor_is_named(call: Callable[[Any], Any], wrong: Any) -> None:
     with pytest.raises(TypeError, match=f"expected a Tensor, got {type(wrong).__name__}"):
         call(wrong)
+
+
+def _needs(function: Callable[..., Any]) -> int:
+    """How many arguments a call must have."""
+    parameters = inspect.signature(function).parameters.values()
+    return sum(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+
+
+def _functions() -> dict[str, Callable[..., Any]]:
+    pages = (distgrad, F, distgrad.linalg, distgrad.special)
+    found = {f"{page.__name__}.{name}": getattr(page, name) for page in pages for name in dir(page) if name[0] != "_"}
+    return {name: f for name, f in found.items() if isinstance(f, FunctionType) and _needs(f)}
+
+
+def speaks_of_our_insides(function: Callable[..., Any], wrong: Any) -> bool:
+    """Whether a call with nothing but wrong arguments fails on an attribute that its reader never heard of."""
+    try:
+        function(*[wrong] * _needs(function))
+    except AttributeError:
+        return True
+    except Exception:
+        return False
+    return False
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("wrong", ["text", None, [1.0, 2.0], {"a": 1}, np.ones(3)], ids=lambda v: type(v).__name__)
+def test_no_function_speaks_of_our_insides(wrong: Any) -> None:
+    assert speaks_of_our_insides(lambda input: input._data, wrong)  # the check finds what it looks for
+    assert [name for name, function in _functions().items() if speaks_of_our_insides(function, wrong)] == []
+
+
+@pytest.mark.parametrize("wrong", [None, "text", [1.0], 3])
+def test_what_is_no_dtype_is_refused(wrong: Any) -> None:
+    with pytest.raises(DTypeError, match="expected a dtype, got"):
+        distgrad.set_default_dtype(wrong)
 
 
 def test_a_module_takes_an_array() -> None:

@@ -108,6 +108,10 @@ def _retarget(t: TensorBase, target: Any) -> None:
 def check_writable(t: TensorBase) -> None:
     """Raises where torch forbids an in-place operation: on a leaf that requires grad, or a view of one, while
     recording."""
+    if not isinstance(t, TensorBase):
+        raise TypeError(
+            f"expected a Tensor to write into, got {type(t).__name__}; make one with tensor() or from_numpy()"
+        )
     if not mode.grad:
         return
     if t._target is LEAF_MARK:

@@ -1,5 +1,6 @@
 """dtypes under torch's names, and torch's rules of promotion, once for the whole project."""
 
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
@@ -128,11 +129,11 @@ def as_dtype(value: Any) -> dtype:
         return _BY_NAME[value.rpartition(".")[2]]
     if isinstance(value, type) and value in _OF_PYTHON:
         return _OF_PYTHON[value]
-    try:
-        return OF_NUMPY[np.dtype(value)]
-    except (TypeError, KeyError):
-        names = ", ".join(t.name for t in _ALL)
-        raise DTypeError(f"expected a dtype, got {value!r}; supported are {names}") from None
+    with suppress(TypeError, KeyError):
+        if value is not None:  # which NumPy takes for float64
+            return OF_NUMPY[np.dtype(value)]
+    names = ", ".join(t.name for t in _ALL)
+    raise DTypeError(f"expected a dtype, got {value!r}; supported are {names}")
 
 
 def category_of(d: "np.dtype[Any]") -> int:

@@ -5,7 +5,7 @@ import json
 import os
 import pickle
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -60,7 +60,7 @@ def save(obj: Any, f: Path | BinaryIO) -> None:
         >>> save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3}, "checkpoint.dg")
     """
     entries, metadata = _entries(obj)
-    with atomic_write(f) if isinstance(f, (str, os.PathLike)) else nullcontext(f) as file:
+    with _opened(f) as file:
         write(file, entries, metadata, own=True)
 
 
@@ -79,7 +79,7 @@ def save_safetensors(
         array = np.ascontiguousarray(_host(tensor)).reshape(tensor._data.shape)
         entries.append(Entry(name, _safe_name(array), array.shape, array.reshape(-1).view(np.uint8)))
     entries.sort(key=lambda entry: -_width(entry))
-    with atomic_write(f) if isinstance(f, (str, os.PathLike)) else nullcontext(f) as file:
+    with _opened(f) as file:
         write(file, entries, dict(metadata or {}), own=False)
 
 
@@ -223,7 +223,18 @@ def load_safetensors(f: Path | BinaryIO, map_location: MapLocation = None) -> di
     return loaded
 
 
+def _opened(f: Any) -> AbstractContextManager[BinaryIO]:
+    """A file to write into: a new one of this path, or the one that the caller has open."""
+    if isinstance(f, (str, os.PathLike)):
+        return atomic_write(f)
+    if not hasattr(f, "write"):
+        raise TypeError(f"save: expected a path or a binary file open for writing, got {type(f).__name__}")
+    return nullcontext(f)
+
+
 def _seekable(f: Any) -> BinaryIO:
+    if not hasattr(f, "read"):
+        raise TypeError(f"load: expected a path or a binary file open for reading, got {type(f).__name__}")
     return f if f.seekable() else io.BytesIO(f.read())
 
 

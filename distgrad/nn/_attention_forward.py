@@ -42,6 +42,9 @@ def multi_head_attention_forward(
     Args:
         static_k: (N * num_heads, S, head size) keys to be used as they are; static_v likewise.
     """
+    if not all(isinstance(t, Tensor) for t in (query, key, value)):
+        found = ", ".join(type(t).__name__ for t in (query, key, value))
+        raise TypeError(f"multi_head_attention_forward: expected tensors for query, key and value, got {found}")
     single = query.ndim == 2
     _check_inputs(query, key, value, embed_dim_to_check, num_heads)
     if is_causal and attn_mask is None:

@@ -120,6 +120,7 @@ def flip(input: "Tensor", *axes: Any, dims: Any = None) -> "Tensor":
 @op()
 def fliplr(input: "Tensor") -> "Tensor":
     """A copy with the columns (dimension 1) in reverse order."""
+    input = tensor_of(input, "fliplr")
     if input._data.ndim < 2:
         raise ShapeError(f"fliplr: expected at least 2 dimensions, got {input._data.ndim}")
     return flip(input, 1)
@@ -128,7 +129,7 @@ def fliplr(input: "Tensor") -> "Tensor":
 @op()
 def flipud(input: "Tensor") -> "Tensor":
     """A copy with the rows (dimension 0) in reverse order."""
-    if input._data.ndim < 1:
+    if tensor_of(input, "flipud")._data.ndim < 1:
         raise ShapeError("flipud: expected at least 1 dimension, got 0")
     return flip(input, 0)
 
@@ -141,6 +142,7 @@ def roll(input: "Tensor", shifts: Any, dims: Any = None) -> "Tensor":
     Raises:
         ShapeError: there are not as many shifts as dims.
     """
+    input = tensor_of(input, "roll")
     moves = (shifts,) if isinstance(shifts, int) else tuple(shifts)
     axes: tuple[int, ...] | None = None
     if dims is not None and dims != ():
@@ -158,7 +160,8 @@ def rot90(input: "Tensor", k: int = 1, dims: Any = (0, 1)) -> "Tensor":
     Raises:
         ShapeError: not two different dimensions.
     """
-    axes = [axis_of(d, input._data.ndim, "rot90") for d in dims]
+    ndim = tensor_of(input, "rot90")._data.ndim
+    axes = [axis_of(d, ndim, "rot90") for d in dims]
     if len(axes) != 2 or axes[0] == axes[1]:
         raise ShapeError(f"rot90: expected two different dimensions, got {list(dims)}")
     turns = k % 4
@@ -192,7 +195,7 @@ def repeat(input: "Tensor", *counts: Any, repeats: Any = None) -> "Tensor":
 def tile(input: "Tensor", *counts: Any, dims: Any = None) -> "Tensor":
     """As `repeat`, with missing counts in front taken as 1."""
     wanted = sizes(counts if dims is None else (dims,))
-    return repeat(input, (1,) * (input._data.ndim - len(wanted)) + wanted)
+    return repeat(input, (1,) * (tensor_of(input, "tile")._data.ndim - len(wanted)) + wanted)
 
 
 @op()
@@ -210,8 +213,11 @@ def repeat_interleave(
     Raises:
         ShapeError: the counts do not fit the dimension.
     """
+    input = tensor_of(input, "repeat_interleave")
     if repeats is None:
         return _indices(input, input)
+    if not isinstance(repeats, int):
+        repeats = tensor_of(repeats, "repeat_interleave")
     if dim is None:
         input, dim = reshape(input, -1), 0
     axis = axis_of(dim, input._data.ndim, "repeat_interleave")
@@ -269,7 +275,7 @@ def as_strided(input: "Tensor", size: Any, stride: Any, storage_offset: int | No
     Raises:
         ShapeError: an element would lie outside the memory.
     """
-    t = input.contiguous()
+    t = tensor_of(input, "as_strided").contiguous()
     offset = storage_offset or 0
     last = offset + sum([(n - 1) * s for n, s in zip(size, stride, strict=True)]) + 1
     if 0 not in tuple(size) and (last > t._data.size or offset < 0 or min(stride, default=0) < 0):

@@ -114,8 +114,8 @@ def bitwise_right_shift(input: Any, other: Any) -> "Tensor":
 
 
 def _logical(name: str, function: str, *tensors: Any) -> "Tensor":
-    arrays = [tensor_of(t, name)._data != 0 for t in tensors]
-    like = tensors[0]._data
+    raw = [tensor_of(t, name)._data for t in tensors]
+    arrays, like = [x != 0 for x in raw], raw[0]
     xp = backend_of(like).xp
     functions = {"and": xp.logical_and, "or": xp.logical_or, "xor": xp.logical_xor, "not": xp.logical_not}
     try:

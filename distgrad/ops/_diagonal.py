@@ -141,7 +141,7 @@ def diag(input: "Tensor", diagonal: int = 0) -> "Tensor":
 @op()
 def diagflat(input: "Tensor", offset: int = 0) -> "Tensor":
     """The matrix with all elements of a tensor on its diagonal."""
-    return diag_embed(input.reshape(-1), offset)
+    return diag_embed(tensor_of(input, "diagflat").reshape(-1), offset)
 
 
 @op()
@@ -180,7 +180,8 @@ class FillDiagonal(WriteOp):
 @op()
 def trace(input: "Tensor") -> "Tensor":
     """The sum of a matrix's diagonal."""
-    if tensor_of(input, "trace")._data.ndim != 2:
+    input = tensor_of(input, "trace")
+    if input._data.ndim != 2:
         raise ShapeError(f"trace: expected a matrix, got {input._data.ndim} dimensions")
     return diagonal(input).sum()
 

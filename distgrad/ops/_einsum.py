@@ -174,6 +174,8 @@ def einsum(equation: Any, *operands: Any) -> "Tensor":
     """
     if isinstance(equation, TensorBase):
         equation, operands = _from_sublists((equation, *operands))
+    if not isinstance(equation, str):
+        raise TypeError(f"einsum: expected an equation such as 'ij,jk->ik', got {type(equation).__name__}")
     given = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else list(operands)
     tensors: list[Any] = [tensor_of(t, "einsum") for t in given]
     for t in tensors[1:]:

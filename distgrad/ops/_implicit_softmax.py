@@ -4,6 +4,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from . import _softmax
+from ._common import tensor_of
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
@@ -15,7 +16,7 @@ def _dim(name: str, dim: int | None, input: Any, level: int) -> int:
         return dim
     text = f"{name}: implicit dimension choice has been deprecated; pass dim, as in {name}(input, dim=1)"
     warnings.warn(text, UserWarning, stacklevel=level)
-    return 0 if input._data.ndim in (0, 1, 3) else 1
+    return 0 if tensor_of(input, name)._data.ndim in (0, 1, 3) else 1
 
 
 def softmax(input: "Tensor", dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> "Tensor":

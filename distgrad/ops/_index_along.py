@@ -8,7 +8,7 @@ from ..autograd._node import Node
 from ..autograd._op import Op, apply, apply1
 from ..backend import backend_of
 from ..errors import DTypeError, ShapeError
-from ._common import axis_of, cast
+from ._common import axis_of, cast, tensor_of
 from ._indexing import Index
 from ._scatter import check_bounds, index_array
 from ._spec import op
@@ -98,10 +98,12 @@ def _place(input: Any, dim: int, index: Any, name: str) -> tuple[Any, ...]:
 
 
 def _index_add(input: Any, dim: int, index: Any, source: Any, alpha: Any) -> Any:
+    input, source = tensor_of(input, "index_add"), tensor_of(source, "index_add")
     return IndexAdd, (input, cast(source, input._data.dtype)), (_place(input, dim, index, "index_add"), alpha)
 
 
 def _index_copy(input: Any, dim: int, index: Any, source: Any) -> Any:
+    input, source = tensor_of(input, "index_copy"), tensor_of(source, "index_copy")
     if source._data.dtype != input._data.dtype:
         raise DTypeError(
             f"index_copy: expected input and source of one dtype, got {input.dtype} and "

@@ -266,6 +266,7 @@ def index_put_(input: "Tensor", indices: Any, values: Any, accumulate: bool = Fa
 
 
 def _index_put(t: Any, indices: Any, values: Any, accumulate: bool) -> tuple[Any, tuple[Any, ...], tuple[Any, ...]]:
+    t = tensor_of(t, "index_put")
     basic, advanced = parse(tuple(slice(None) if i is None else i for i in indices), t._data)
     if accumulate:
         index = basic if advanced is None else advanced

@@ -112,7 +112,11 @@ def from_dlpack(ext_tensor: Any) -> "Tensor":
     Raises:
         DeviceError: it lies on a device that cannot be used here.
     """
-    kind = ext_tensor.__dlpack_device__()[0]
+    try:
+        kind = ext_tensor.__dlpack_device__()[0]
+    except AttributeError:
+        found = type(ext_tensor).__name__
+        raise TypeError(f"from_dlpack: expected an array that offers DLPack, got {found}") from None
     if kind in _DLPACK_HOSTS:
         return from_numpy(np.from_dlpack(ext_tensor))
     backend = cuda_backend() if kind == _DLPACK_CUDA else None

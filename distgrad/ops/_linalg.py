@@ -287,6 +287,7 @@ def tensordot(a: "Tensor", b: "Tensor", dims: Any = 2) -> "Tensor":
 
 
 def _contracted(a: Any, b: Any, dims: Any) -> tuple[list[int], list[int]]:
+    a, b = tensor_of(a, "tensordot"), tensor_of(b, "tensordot")
     if isinstance(dims, TensorBase):
         dims = dims._data.tolist()
     if isinstance(dims, int):
@@ -302,6 +303,7 @@ def _contracted(a: Any, b: Any, dims: Any) -> tuple[list[int], list[int]]:
 @op()
 def kron(input: "Tensor", other: "Tensor") -> "Tensor":
     """The Kronecker product: each element of `input` times the whole of `other`, in its place."""
+    input, other = tensor_of(input, "kron"), tensor_of(other, "kron")
     x, y = input._data, other._data
     n = max(x.ndim, y.ndim)
     rows = (1,) * (n - x.ndim) + x.shape

@@ -104,6 +104,8 @@ def linear(input: "Tensor", weight: "Tensor", bias: "Tensor | None" = None) -> "
     """
     if not isinstance(input, TensorBase):
         input = tensor_of(input, "linear")
+    if not isinstance(weight, TensorBase):
+        weight = tensor_of(weight, "linear")
     if weight._data.ndim != 2:
         result = matmul(input, weight)
         return result if bias is None else result + bias
@@ -153,7 +155,7 @@ def bilinear(input1: "Tensor", input2: "Tensor", weight: "Tensor", bias: "Tensor
         ShapeError: the sizes do not fit.
     """
     a, b = tensor_of(input1, "bilinear"), tensor_of(input2, "bilinear")
-    n, i, j = weight._data.shape
+    n, i, j = tensor_of(weight, "bilinear")._data.shape
     lead = a._data.shape[:-1]
     if a._data.shape[-1] != i or b._data.shape[-1] != j or b._data.shape[:-1] != lead:
         raise ShapeError(

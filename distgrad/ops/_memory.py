@@ -56,12 +56,16 @@ def clone(input: "Tensor", *, memory_format: Any = None) -> "Tensor":
 @op()
 def contiguous(input: "Tensor", memory_format: Any = None) -> "Tensor":
     """The tensor itself if its elements lie in row-major order, else a copy that does."""
+    if not isinstance(input, TensorBase):
+        input = tensor_of(input, "contiguous")
     return input if input._data.flags.c_contiguous else apply1(Contiguous, input)
 
 
 @op()
 def detach(input: "Tensor") -> "Tensor":
     """A tensor on the same memory, without history."""
+    if not isinstance(input, TensorBase):
+        input = tensor_of(input, "detach")
     t = wrap(input._data)
     t._cell = input._cell
     return t

@@ -10,6 +10,7 @@ from ..autograd._node import Node
 from ..autograd._op import Op, apply
 from ..errors import ShapeError
 from ._activation import relu
+from ._common import tensor_of
 from ._dropout import dropout as drop
 from ._elementwise import sigmoid, tanh
 from ._join import cat, stack
@@ -241,6 +242,7 @@ def _run(
         return _layers(
             kind, input, states, params, sizes, has_biases, num_layers, dropout, train, bidirectional, *extra
         )
+    input = tensor_of(input, name)
     x = input.transpose(0, 1) if batch_first else input
     steps, batch, width = x._data.shape
     _check(name, input, states, params, batch)
@@ -402,7 +404,9 @@ def lstm_cell(
     input: "Tensor", hx: Any, w_ih: "Tensor", w_hh: "Tensor", b_ih: "Tensor | None" = None, b_hh: "Tensor | None" = None
 ) -> tuple["Tensor", "Tensor"]:
     """One step of `lstm`: input (N, I) and states (N, H) to the new states h and c."""
-    _, h, c = apply(Lstm, (input, *hx, w_ih, w_hh, b_ih, b_hh), ((input._data.shape[0],), False))
+    _, h, c = apply(
+        Lstm, (input, *hx, w_ih, w_hh, b_ih, b_hh), ((tensor_of(input, "lstm_cell")._data.shape[0],), False)
+    )
     return h, c
 
 
@@ -416,7 +420,7 @@ def gru_cell(
     b_hh: "Tensor | None" = None,
 ) -> "Tensor":
     """One step of `gru`: input (N, I) and state (N, H) to the new state."""
-    return apply(Gru, (input, hx, w_ih, w_hh, b_ih, b_hh), ((input._data.shape[0],), False))[1]  # type: ignore[no-any-return]
+    return apply(Gru, (input, hx, w_ih, w_hh, b_ih, b_hh), ((tensor_of(input, "gru_cell")._data.shape[0],), False))[1]  # type: ignore[no-any-return]
 
 
 @op(method=False)
@@ -429,7 +433,7 @@ def rnn_tanh_cell(
     b_hh: "Tensor | None" = None,
 ) -> "Tensor":
     """One step of `rnn_tanh`: input (N, I) and state (N, H) to the new state."""
-    params = ((input._data.shape[0],), False, False)
+    params = ((tensor_of(input, "rnn_tanh_cell")._data.shape[0],), False, False)
     return apply(Rnn, (input, hx, w_ih, w_hh, b_ih, b_hh), params)[1]  # type: ignore[no-any-return]
 
 
@@ -443,5 +447,5 @@ def rnn_relu_cell(
     b_hh: "Tensor | None" = None,
 ) -> "Tensor":
     """One step of `rnn_relu`: input (N, I) and state (N, H) to the new state."""
-    params = ((input._data.shape[0],), False, True)
+    params = ((tensor_of(input, "rnn_relu_cell")._data.shape[0],), False, True)
     return apply(Rnn, (input, hx, w_ih, w_hh, b_ih, b_hh), params)[1]  # type: ignore[no-any-return]

@@ -243,7 +243,7 @@ def scatter(
         ShapeError, DTypeError: the arguments do not fit together.
     """
     src = value if src is None else src
-    if index._data.size == 0:
+    if tensor_of(index, "scatter")._data.size == 0:
         return input.clone()
     inputs, params = scatter_arguments(input, dim, index, src, "scatter")
     return apply(_scatter_op(reduce), inputs, params).reshape(input._data.shape)  # type: ignore[no-any-return]
@@ -270,7 +270,7 @@ def _scatter_in_place(input: Any, op_class: Any, dim: int, index: Any, src: Any,
 @op(inplace=True)
 def scatter_add(input: "Tensor", dim: int, index: "Tensor", src: Any) -> "Tensor":
     """A copy of `input` with ``out[index[i][j]][j] += src[i][j]`` for ``dim=0``; repeated places add up."""
-    if index._data.size == 0:
+    if tensor_of(index, "scatter_add")._data.size == 0:
         return input.clone()
     inputs, params = scatter_arguments(input, dim, index, src, "scatter_add")
     return apply(ScatterAdd, inputs, params).reshape(input._data.shape)  # type: ignore[no-any-return]

@@ -8,7 +8,7 @@ from ..autograd._base import TensorBase, wrap
 from ..autograd._node import Node
 from ..autograd._op import Op, apply
 from ..backend import backend_of
-from ._common import axis_of
+from ._common import axis_of, tensor_of
 from ._scatter import ScatterAdd, ScatterAlong, along, cut, index_array, scatter_arguments
 from ._spec import op
 
@@ -153,6 +153,7 @@ def index_reduce(
     Args:
         reduce: ``"prod"``, ``"mean"``, ``"amax"`` or ``"amin"``.
     """
+    input, source = tensor_of(input, "index_reduce"), tensor_of(source, "index_reduce")
     axis = axis_of(dim, input._data.ndim, "index_reduce")
     array = index_array(index, "index_reduce").reshape(-1)
     shape = source._data.shape

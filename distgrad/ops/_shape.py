@@ -231,7 +231,7 @@ def ravel(input: "Tensor") -> "Tensor":
 @op()
 def unflatten(input: "Tensor", dim: int, sizes: Any) -> "Tensor":
     """One dimension divided into several, whose sizes multiply to its own; one of them may be -1."""
-    shape = input._data.shape
+    shape = tensor_of(input, "unflatten")._data.shape
     axis = axis_of(dim, len(shape), "unflatten")
     parts = _resolve(tuple(int(n) for n in sizes), shape[axis], "unflatten")
     return view(input, *shape[:axis], *parts, *shape[axis + 1 :])
@@ -280,6 +280,7 @@ def reversed_axes(input: "Tensor") -> "Tensor":
 @op(method=False)
 def mT(input: "Tensor") -> "Tensor":
     """A view with the last two dimensions exchanged: each matrix of a stack transposed."""
+    input = tensor_of(input, "mT")
     if input._data.ndim < 2:
         raise ShapeError(f"mT: expected at least 2 dimensions, got {input._data.ndim}")
     return transpose(input, -2, -1)
@@ -294,7 +295,7 @@ def adjoint(input: "Tensor") -> "Tensor":
 @op()
 def movedim(input: "Tensor", source: Any, destination: Any) -> "Tensor":
     """A view with the dimensions `source` moved to the places `destination`; the others keep their order."""
-    ndim = input._data.ndim
+    ndim = tensor_of(input, "movedim")._data.ndim
     moved = (source,) if isinstance(source, int) else tuple(source)
     places = (destination,) if isinstance(destination, int) else tuple(destination)
     if len(moved) != len(places):

@@ -362,7 +362,7 @@ def bucketize(input: Any, boundaries: "Tensor", *, out_int32: bool = False, righ
 @op(differentiable=False, method=False)
 def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> "Tensor":
     """Whether each element is among the test elements (not among them, if `invert`); either may be a number."""
-    like = elements if isinstance(elements, TensorBase) else test_elements
+    like = tensor_of(elements if isinstance(elements, TensorBase) else test_elements, "isin")
     xp = backend_of(like._data).xp
     x, y = (v._data if isinstance(v, TensorBase) else xp.asarray(v) for v in (elements, test_elements))
     return wrap_result(xp.isin(x, y, invert=invert), like._data)

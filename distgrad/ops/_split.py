@@ -133,6 +133,7 @@ def tensor_split(input: "Tensor", indices_or_sections: Any, dim: int = 0) -> tup
 
 
 def _xsplit(input: Any, parts: Any, axis: int, name: str, least: int) -> Any:
+    input = tensor_of(input, name)
     if input._data.ndim < least:
         raise ShapeError(f"{name}: expected a tensor of at least {least} dimension(s), got {input._data.ndim}")
     if isinstance(parts, int) and (parts <= 0 or input._data.shape[axis] % parts):
@@ -145,7 +146,7 @@ def _xsplit(input: Any, parts: Any, axis: int, name: str, least: int) -> Any:
 @op()
 def hsplit(input: "Tensor", indices_or_sections: Any) -> tuple["Tensor", ...]:
     """`tensor_split` along dimension 1 (0 for vectors)."""
-    return _xsplit(input, indices_or_sections, 0 if input._data.ndim == 1 else 1, "hsplit", 1)  # type: ignore[no-any-return]
+    return _xsplit(input, indices_or_sections, 0 if tensor_of(input, "hsplit")._data.ndim == 1 else 1, "hsplit", 1)  # type: ignore[no-any-return]
 
 
 @op()

@@ -53,6 +53,7 @@ def diff(input: "Tensor", n: int = 1, dim: int = -1, prepend: Any = None, append
         dim: the dimension.
         prepend, append: tensors put before and after `input` first.
     """
+    input = tensor_of(input, "diff")
     axis = axis_of(dim, input._data.ndim, "diff")
     parts = [t for t in (prepend, input, append) if t is not None]
     t = cat(parts, axis) if len(parts) > 1 else input
@@ -147,7 +148,9 @@ def cov(input: "Tensor", *, correction: int = 1, fweights: Any = None, aweights:
         fweights: how often each observation counts, integers.
         aweights: the weight of each observation.
     """
-    x = input if input._data.ndim == 2 else reshape(input, (1, -1))
+    x = tensor_of(input, "cov")
+    if x._data.ndim != 2:
+        x = reshape(x, (1, -1))
     if x._data.dtype.kind in "biu":
         x = x.float()
     n = x._data.shape[1]
