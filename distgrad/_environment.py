@@ -4,13 +4,18 @@
 loaded, so they must be set before. That is also why nothing here imports NumPy at module level.
 """
 
+import contextlib
 import math
 import os
 import re
+import signal
+import stat
 import sys
+import time
 import warnings
 from collections.abc import Mapping
 from importlib import import_module
+from types import FrameType
 from typing import NamedTuple
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -262,6 +267,49 @@ def inherited() -> dict[str, str]:
     return dict(os.environ)
 
 
+def tell_hydra(descriptor: int | None, code: int) -> bool:
+    """Abort the job through Hydra's PMI socket; before MPI_Init, it ignores a rank that ends and lets the others wait.
+
+    Args:
+        descriptor: the socket, `pmi_descriptor`.
+        code: the exit status of the job.
+
+    Returns:
+        Whether Hydra was told; it then ends this process too.
+    """
+    try:
+        if descriptor is None or not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            return False
+        os.write(descriptor, f"cmd=abort exitcode={code}\n".encode())
+    except OSError:
+        return False
+    return True
+
+
+def _leave_at_once(number: int, frame: FrameType | None) -> None:
+    os.write(2, f"[rank {job.rank}] KeyboardInterrupt\n".encode())
+    if tell_hydra(pmi_descriptor, 128 + number):
+        time.sleep(2)
+    os._exit(128 + number)
+
+
+def leave_at_once_at_interrupt() -> None:
+    """Let Ctrl-C end this rank without a traceback, until `raise_at_interrupt`.
+
+    The imports of distgrad are no place for an error: the hook that would end the whole job is not there yet.
+    """
+    if job.in_mpi_job and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        with contextlib.suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGINT, _leave_at_once)
+
+
+def raise_at_interrupt() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt again."""
+    if signal.getsignal(signal.SIGINT) is _leave_at_once:
+        with contextlib.suppress(ValueError):
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def _is_child_of_rank(environ: Mapping[str, str]) -> bool:
     """Whether a rank started this process (a data worker, a tool): it inherits the variables of a rank and is none."""
     owner = environ.get(RANK_VARIABLE, str(os.getpid()))
@@ -285,3 +333,4 @@ job, threads = _start()
 pmi_descriptor = _read_descriptor(os.environ) if job.kind == "hydra" else None  # the socket to Hydra
 kvs_descriptor = pmi_descriptor if _answers_about_keys(os.environ) else None  # the same, where it may be asked
 pmix_namespace = os.environ.get("PMIX_NAMESPACE") if job.kind == "openmpi" else None  # what Open MPI calls this job
+leave_at_once_at_interrupt()

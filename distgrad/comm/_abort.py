@@ -8,7 +8,6 @@ import atexit
 import ctypes
 import os
 import signal
-import stat
 import sys
 import threading
 import time
@@ -19,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from .._environment import job, pmi_descriptor
+from .._environment import job, pmi_descriptor, raise_at_interrupt, tell_hydra
 from ..errors import BackendUnavailableError, CommError, PeerLostError
 from . import _mpi_files
 from ._last_words import Report, deliver, drain
@@ -57,6 +56,7 @@ def install() -> None:
     _hooks.owner = os.getpid()
     sys.excepthook = fail
     threading.excepthook = _fail_in_thread
+    raise_at_interrupt()
     atexit.register(_leave)
     if job.kind in ("hydra", "openmpi"):
         die_with_parent()
@@ -167,14 +167,14 @@ def stop(code: int) -> None:
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)  # MPI_Abort's own message would push the traceback off the last lines
     os.dup2(silence, 2)
+    if not _in_mpi() and tell_hydra(pmi_descriptor, code):
+        time.sleep(2)  # its signal comes within milliseconds
     if not _in_mpi():
         joining = threading.Thread(target=_try_to_join, daemon=True)
         joining.start()
         joining.join(JOIN_PATIENCE)
     if _in_mpi():
         sys.modules["mpi4py.MPI"].COMM_WORLD.Abort(code)
-    elif _ask_hydra(code):
-        time.sleep(2)  # its signal comes within milliseconds
     os._exit(code)
 
 
@@ -191,17 +191,6 @@ def _join() -> None:
 def _in_mpi() -> bool:
     mpi = sys.modules.get("mpi4py.MPI")
     return mpi is not None and bool(mpi.Is_initialized()) and not mpi.Is_finalized()
-
-
-def _ask_hydra(code: int) -> bool:
-    """Abort through Hydra's PMI socket; without MPI_Init, it ignores a rank that fails and lets the others wait."""
-    try:
-        if pmi_descriptor is None or not stat.S_ISSOCK(os.fstat(pmi_descriptor).st_mode):
-            return False
-        os.write(pmi_descriptor, f"cmd=abort exitcode={code}\n".encode())
-    except OSError:
-        return False
-    return True
 
 
 def _leave() -> None:

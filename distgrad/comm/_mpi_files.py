@@ -24,9 +24,24 @@ _FOLDER = "/dev/shm"
 _PREFIXES = (f"{_FOLDER}/mpich_shm_", f"{_FOLDER}/sm_segment.")
 _PATIENCE = 1.0  # seconds for Hydra to answer; it takes a tenth of a millisecond
 
-# Ends when the rank has written a line (its files are gone), or has died. A rank that goes on as another program has
-# closed the pipe too, and lives.
-_WATCH = 'cd /; read -r line || [ -e "/proc/$0/exe" ] || rm -f -- $1'
+# $0 is the rank, $1 the pattern of its files. The input ends when the rank has written a line (the files are gone), or
+# has died; a rank that goes on as another program has closed the pipe too, and lives. The files of UCX, which MPICH
+# uses, have a random name, for a moment: those that appeared meanwhile and that no living process knows are removed.
+_WATCH = """
+cd /
+old=$(echo /dev/shm/ucx_shm_posix_*)
+read -r line && exit
+[ -e "/proc/$0/exe" ] && exit
+rm -f -- $1
+set -- /dev/shm/ucx_shm_posix_*
+[ -e "$1" ] || exit
+sleep 0.3
+for file; do
+    case " $old " in *" $file "*) continue;; esac
+    { cat /proc/[0-9]*/maps; ls -l /proc/[0-9]*/fd; } 2>/dev/null | grep -qF "$file" && continue
+    [ -O "$file" ] && rm -f -- "$file"
+done
+"""
 
 _MASK = 0xFFFFFFFF
 
