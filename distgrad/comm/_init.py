@@ -19,6 +19,7 @@ from . import _abort
 from ._board import leave
 from ._communicator import Communicator, Options
 from ._groups import groups
+from ._hierarchical import HierarchicalCommunicator
 from ._mpi import MpiCommunicator, load
 from ._serial import SerialCommunicator
 from ._shm import ShmCommunicator
@@ -47,9 +48,14 @@ def _shm_unavailable(topology: Topology) -> str | None:
     return None
 
 
+def _hierarchical_unavailable(topology: Topology) -> str | None:
+    return None if topology.spans_nodes else "hierarchical is for ranks on several nodes, and all are on one"
+
+
 # The backends of a job with more than one rank, in the order of preference. A single process needs none of them.
 BACKENDS = (
     Backend("shm", _shm_unavailable, ShmCommunicator),
+    Backend("hierarchical", _hierarchical_unavailable, HierarchicalCommunicator),
     Backend("mpi", lambda topology: None, lambda base: base),
 )
 NAMES = ("serial", *(backend.name for backend in BACKENDS))
@@ -73,7 +79,8 @@ def init_process_group(
     Programs may leave it out: the first collective does the same. Without a launcher the group has one rank.
 
     Args:
-        backend: "shm" (all ranks on one node), "mpi", or None for the best that works; torch's "gloo" means None.
+        backend: "shm" (all ranks on one node), "hierarchical" (several nodes), "mpi" (both), or None for the best
+            that works; torch's "gloo" means None.
         init_method: accepted as in torch; the launcher has told the ranks already where they meet.
         timeout: how long a rank waits for its peers, as a timedelta or in seconds; 30 minutes by default.
         world_size: checked against the launcher's, if given.

@@ -82,6 +82,41 @@ def reduce_in_place(arrays: Sequence[Array], op: ReduceOp) -> None:
                 np.copyto(other, result)
 
 
+class Carried:
+    """A reduction in steps, as of ranks on several nodes: totals are of the dtype of accumulation and rounded once.
+
+    The result is that of `reduce_into` over all inputs in the order of the steps, to the last bit.
+
+    Args:
+        dtype: that of the inputs.
+        op: how to combine.
+        size: the number of inputs in all steps together.
+    """
+
+    def __init__(self, dtype: "np.dtype[np.generic]", op: ReduceOp, size: int) -> None:
+        wide = lookup(dtype).accumulate
+        self.dtype = wide if wide.itemsize > dtype.itemsize else dtype
+        self._combine = _COMBINE[op]
+        self._scale = _division(wide, size) if op is ReduceOp.AVG else None
+
+    def begin(self, total: Array, inputs: Sequence[Array]) -> None:
+        """Combine the first inputs into `total`, which is of `self.dtype`."""
+        np.copyto(total, inputs[0])
+        self.go_on(total, inputs[1:])
+
+    def go_on(self, total: Array, inputs: Sequence[Array]) -> None:
+        """Combine the next inputs into `total`."""
+        for source in inputs:
+            self._combine(total, source.astype(self.dtype, copy=False), out=total)
+
+    def end(self, result: Array, total: Array) -> None:
+        """Write the result of all steps, in the dtype of the inputs; `total` is used up."""
+        if self._scale is not None:
+            scale, factor = self._scale
+            scale(total, factor, out=total)
+        result[...] = total
+
+
 def _chunks(arrays: Sequence[Array]) -> Iterator[Sequence[Array]]:
     """The arrays side by side, cut into chunks; rows of a 2-D view cost less than slices."""
     n, step = arrays[0].size, CHUNK_BYTES // arrays[0].itemsize

@@ -29,6 +29,12 @@ _ALIGN = 64  # elements to which slices are rounded, so that two owners never sh
 _PLACE_BITS = 40  # offset of a buffer within its segment, below the number of the segment
 
 
+def aligned_slice(n: int, parts: int, index: int) -> slice:
+    """The elements, of `n`, of part `index` of so many nearly equal parts."""
+    share = -(-n // (parts * _ALIGN)) * _ALIGN
+    return slice(min(index * share, n), min((index + 1) * share, n))
+
+
 class Lane:
     """Two slots for each rank in shared memory, used in turn.
 
@@ -234,8 +240,7 @@ class ShmCommunicator(Communicator):
 
     def _slice(self, n: int) -> slice:
         """The elements, of `n`, that this rank adds up for all."""
-        share = -(-n // (self.size * _ALIGN)) * _ALIGN
-        return slice(min(self.rank * share, n), min((self.rank + 1) * share, n))
+        return aligned_slice(n, self.size, self.rank)
 
     # ---- buffers by way of a lane ------------------------------------------------------------------------------
 

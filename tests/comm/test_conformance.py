@@ -9,6 +9,7 @@ from distgrad.comm import Communicator, ReduceOp, get_default, run_threads
 from distgrad.comm._serial import SerialCommunicator
 from distgrad.comm._shm import ShmCommunicator
 from tests.comm.conformance import CASES, check_all_reduce, check_many_small
+from tests.comm.nodes import run_nodes
 
 each_case = pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES])
 
@@ -39,6 +40,12 @@ def on_shared_memory(case: Callable[[Communicator], None]) -> None:
 @each_case
 def test_shared_memory_between_threads(case: Callable[[Communicator], None], size: int) -> None:
     run_threads(size, lambda: on_shared_memory(case))
+
+
+@pytest.mark.parametrize("nodes", [(0, 1), (0, 1, 1), (0, 0, 1, 1), (0, 1, 0)], ids=str)
+@each_case
+def test_nodes_of_threads(case: Callable[[Communicator], None], nodes: tuple[int, ...]) -> None:
+    run_nodes(nodes, case)
 
 
 # ---- the suite against planted bugs ----------------------------------------------------------------------------------

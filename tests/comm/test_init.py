@@ -47,7 +47,7 @@ def test_init_after_a_first_collective_is_fine_and_twice_is_not() -> None:
     ("arguments", "error", "message"),
     [
         ({"backend": "nccl"}, BackendUnavailableError, "nccl.*leave the backend out"),
-        ({"backend": "smoke"}, BackendUnavailableError, "expected a backend of serial, shm, mpi, got 'smoke'"),
+        ({"backend": "smoke"}, BackendUnavailableError, "serial, shm, hierarchical, mpi, got 'smoke'"),
         ({"world_size": 4}, CommError, "expected world_size=4 .* got a job of 1.*mpirun -n 4"),
         ({"rank": 3}, CommError, "expected rank=3 .* got rank 0"),
         ({"timeout": 0}, CommError, "expected a timeout of more than 0 seconds"),
@@ -119,10 +119,16 @@ def test_choice_of_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:
         def __init__(self, base: Base) -> None:
             self.base = base
 
-    shm, mpi = _init.BACKENDS
-    monkeypatch.setattr(_init, "BACKENDS", (shm._replace(create=Shm), mpi))
+    class Both(Shm):
+        pass
+
+    shm, hierarchical, mpi = _init.BACKENDS
+    backends = (shm._replace(create=Shm), hierarchical._replace(create=Both), mpi)
+    monkeypatch.setattr(_init, "BACKENDS", backends)
     assert start([None, None], ONE_NODE) == "Shm"
-    assert start([None, None], TWO_NODES) == "Base"
+    assert start([None, None], TWO_NODES) == "Both"
+    with pytest.raises(BackendUnavailableError, match="hierarchical is for ranks on several nodes, and all are on one"):
+        start(["hierarchical", "hierarchical"], ONE_NODE)
     assert start(["mpi", "mpi"], ONE_NODE) == "Base"
     with pytest.raises(
         BackendUnavailableError, match="backend shm: shm needs all ranks on one node, and they are on 2"
@@ -136,9 +142,11 @@ def test_a_backend_that_fails_to_start_is_passed_over(monkeypatch: pytest.Monkey
     def fail(base: Base) -> None:
         raise CommError("no shared memory")
 
-    shm, mpi = _init.BACKENDS
-    monkeypatch.setattr(_init, "BACKENDS", (shm._replace(create=fail), mpi))
+    shm, hierarchical, mpi = _init.BACKENDS
+    backends = (shm._replace(create=fail), hierarchical._replace(create=fail), mpi)
+    monkeypatch.setattr(_init, "BACKENDS", backends)
     assert start([None, None], ONE_NODE) == "Base"
+    assert start([None, None], TWO_NODES) == "Base"
     with pytest.raises(BackendUnavailableError, match="backend shm: no shared memory"):
         start(["shm", "shm"], ONE_NODE)
 
