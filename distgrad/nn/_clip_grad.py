@@ -86,7 +86,11 @@ def _scale(gradients: list[Tensor], max_norm: float, total_norm: float) -> None:
         return
     for g in gradients:
         with np.errstate(invalid="ignore"):
-            g.mul_(factor)
+            if g._target is None and g._data.itemsize >= 4:
+                g._data *= factor  # where it lies; mul_ would make a copy first
+                g._cell[0] += 1
+            else:
+                g.mul_(factor)
 
 
 def clip_grad_norm_(
