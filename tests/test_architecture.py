@@ -16,11 +16,15 @@ ROOT = Path(__file__).parent.parent
 
 # A module imports from lower levels or from its own package; packages on one level are strangers.
 LEVELS = {
+    "_binding": -1,  # arithmetic on cores, for _environment
     "_environment": 0,
     "_pages": 0,
+    "_parent_death": 0,
+    "_reports": 0,
     "_typing": 0,
     "_version": 0,
     "errors": 0,
+    "futures": 0,
     "backend": 1,
     "autograd": 2,
     "comm": 2,

@@ -24,6 +24,7 @@ class _Flat:
     """A Tensor or an array as the contiguous 1-D buffer that communicators take: a view where possible, else a copy."""
 
     def __init__(self, tensor: Buffer, write: bool) -> None:
+        self.given = tensor
         self.array: Array = tensor.__distgrad_array__(write=write) if isinstance(tensor, HasArray) else tensor
         _check_array(self.array)
         self.is_view = bool(self.array.flags.c_contiguous)
@@ -61,7 +62,7 @@ def _flats(tensors: Sequence[Buffer], count: int, write: bool, name: str) -> lis
 def _run(found: Communicator, function: Callable[[], None], outputs: Sequence[_Flat], async_op: bool) -> Work | None:
     """Do it now, or hand it to the background."""
     if async_op:
-        return found.submit(function, [output.array for output in outputs])
+        return found.submit(function, [output.given for output in outputs])
     function()
     return None
 

@@ -2,8 +2,10 @@
 
 from abc import ABC, abstractmethod
 from enum import IntEnum
+from typing import Any
 
 from .._typing import Array
+from ..futures import Future
 
 DEFAULT_TIMEOUT = 1800.0  # seconds that a rank waits for its peers, as in torch.distributed
 DEFAULT_STALL_WARN = 10.0  # seconds after which a waiting rank prints what it knows
@@ -48,12 +50,21 @@ class Work(ABC):
         """What the operation failed with; None while it runs and after it went well."""
 
     @abstractmethod
-    def result(self) -> list[Array]:
-        """The arrays that the operation wrote; valid after `wait`."""
+    def result(self) -> list[Any]:
+        """The buffers that the operation wrote, as they were passed in; valid after `wait`."""
 
     def is_success(self) -> bool:
         """Whether the operation has ended well."""
         return self.is_completed() and self.exception() is None
+
+    def get_future(self) -> Future[list[Any]]:
+        """A future of `result`, for communication hooks; who waits for it first waits for the operation."""
+
+        def ended() -> list[Any]:
+            self.wait()
+            return self.result()
+
+        return Future.of(ended)
 
 
 class CompletedWork(Work):

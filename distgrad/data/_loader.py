@@ -6,6 +6,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from ..comm import get_rank, get_world_size
 from ..ops import Generator
+from ._batch_share import BatchShare, published, shares
 from ._collate import default_collate, default_convert
 from ._dataset import Dataset, Indices, IterableDataset
 from ._distributed_sampler import DistributedSampler
@@ -46,7 +47,8 @@ class DataLoader(Generic[T]):
         generator: where the order is drawn from; default the global one.
         sharded: each rank of the process group gets its part, from an order that follows from the seed (the
             generator's, or else 0) and the number of the epoch, which the loader counts. Of an `IterableDataset` it is
-            every ``world_size``-th sample.
+            every ``world_size``-th sample. `DistributedDataParallel` then weighs batches that differ in size between
+            ranks (see there).
         exact: with `sharded`, each sample comes once on one rank, and some ranks may have a batch more than others:
             what an evaluation wants. False makes all ranks take the same number of steps by repeating a few samples:
             what training wants. Default: True where neither shuffled nor cut by `drop_last`.
@@ -132,8 +134,18 @@ class DataLoader(Generic[T]):
         return n // ranks if self.drop_last else (n - rank + ranks - 1) // ranks
 
     def __iter__(self) -> Iterator[Any]:
+        if not self.sharded:
+            return self._iterate()
         if isinstance(self.dataset, IterableDataset):
-            return self._iterate_row(self._row())
+            return published(self._iterate_shares(iter(self.dataset)))
+        size = 1 if self.batch_size is None else self.batch_size
+        sampler = self.sampler
+        parts = shares(sampler.total_size, size, sampler.rank, sampler.num_replicas)
+        return published(zip(self._iterate(), parts, strict=False))  # drop_last may leave out the last
+
+    def _iterate(self) -> Iterator[Any]:
+        if isinstance(self.dataset, IterableDataset):
+            return self._iterate_row(iter(self.dataset))
         if self._cuts_batches():
             return self._iterate_order(self._order())
         if self.batch_sampler is None:
@@ -168,14 +180,21 @@ class DataLoader(Generic[T]):
             return self.collate_fn(self.dataset.__getitems__(numbers))
         return self.collate_fn([self.dataset[i] for i in numbers])
 
-    def _row(self) -> Iterator[Any]:
-        """The samples of an iterable data set that are this rank's."""
-        row: Iterator[Any] = iter(self.dataset)
-        if not self.sharded:
-            return row
-        if self.drop_last:
-            return every_whole(row, get_rank(), get_world_size())
-        return itertools.islice(row, get_rank(), None, get_world_size())
+    def _iterate_shares(self, row: Iterator[Any]) -> Iterator[tuple[Any, BatchShare]]:
+        """This rank's batches of an iterable data set: of each stretch of it every ``world_size``-th sample."""
+        ranks, rank, size = get_world_size(), get_rank(), self.batch_size or 1
+        while True:
+            samples, total = [], 0
+            for total, sample in enumerate(itertools.islice(row, ranks * size), 1):
+                if (total - 1) % ranks == rank:
+                    samples.append(sample)
+            if self.drop_last:
+                total -= total % (ranks if self.batch_size is None else ranks * size)
+                del samples[total // ranks :]
+            if not samples:
+                return
+            batch = self.collate_fn(samples[0] if self.batch_size is None else samples)
+            yield batch, BatchShare(len(samples), total, ranks)
 
     def _iterate_row(self, row: Iterator[Any]) -> Iterator[Any]:
         if self.batch_size is None:
@@ -189,12 +208,6 @@ class DataLoader(Generic[T]):
 def get_worker_info() -> None:
     """None, as torch's is in the main process: there are no others yet."""
     return None
-
-
-def every_whole(row: Iterator[Any], rank: int, ranks: int) -> Iterator[Any]:
-    """Every `ranks`-th sample from number `rank` on, as far as all ranks get one."""
-    while len(group := list(itertools.islice(row, ranks))) == ranks:
-        yield group[rank]
 
 
 def _check_order(iterable: bool, sharded: bool, shuffle: bool | None, sampler: Any, batch_sampler: Any) -> None:

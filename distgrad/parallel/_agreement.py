@@ -67,12 +67,13 @@ def _rank(item: tuple[str, int]) -> int:
     return item[1]
 
 
-def broadcast_from_first(communicator: Communicator, arrays: Iterable[Array]) -> None:
-    """Copies the values of rank 0 into the arrays of all ranks, many at once. A collective call.
+def broadcast_arrays(communicator: Communicator, arrays: Iterable[Array], root: int = 0) -> None:
+    """Copies the values of one rank into the arrays of all ranks, many at once. A collective call.
 
     Args:
         communicator: the ranks.
         arrays: of any shapes and dtypes, the same on every rank.
+        root: whose values.
     """
     for group in _groups(arrays):
         starts, size = [], 0
@@ -84,10 +85,10 @@ def broadcast_from_first(communicator: Communicator, arrays: Iterable[Array]) ->
             packed[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
             for start, array in zip(starts, group, strict=True)
         ]
-        if communicator.rank == 0:
+        if communicator.rank == root:
             _copy_all(group, views)
-        communicator.broadcast(packed)
-        if communicator.rank != 0:
+        communicator.broadcast(packed, root)
+        if communicator.rank != root:
             _copy_all(views, group)
 
 

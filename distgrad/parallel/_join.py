@@ -64,13 +64,11 @@ class JoinHook:
 class Joinable(ABC):
     """Something that does collectives in every iteration and can go on with fewer ranks, under torch's name.
 
-    A subclass calls ``super().__init__()``, and `Join.notify_join_context` before its collectives in each iteration.
+    A subclass calls `Join.notify_join_context` before its collectives in each iteration.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._join: Join | None = None  # the block that is open for it
-        self._join_index = 0
+    _join: "Join | None" = None  # the block that is open for it
+    _join_index = 0  # which of the joinables of that block it is
 
     @abstractmethod
     def join_hook(self, **kwargs: Any) -> JoinHook:

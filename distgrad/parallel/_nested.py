@@ -52,3 +52,15 @@ def _map_dataclass(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
         item = getattr(value, field.name)
         object.__setattr__(result, field.name, map_tensors(item, function))  # past the guard of a frozen one
     return result
+
+
+def rows_of(value: Any) -> int | None:
+    """The length along the first axis of the first tensor in `value`; None if there is none with an axis."""
+    found: list[Tensor] = []
+
+    def note(t: Tensor) -> Tensor:
+        found.append(t)
+        return t
+
+    map_tensors(value, note)
+    return next((t.shape[0] for t in found if t.ndim), None)

@@ -9,6 +9,7 @@ from ..comm import Communicator, ReduceOp, get_default
 from ..errors import AutogradError, ShapeError
 from ..nn._module import Module
 from ..nn._norm import _BatchNorm
+from ._join import Step, announce
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
@@ -54,6 +55,7 @@ class SyncBatchNormalize(Op):
         norm = ctx.kernels.norm
         sum_g, sum_gx = norm.batch_sums(g, x, mean, invstd)
         totals = ctx.xp.concatenate([sum_g, sum_gx]).astype("float64")
+        announce(group, Step.SUM, totals.size)
         group.all_reduce(totals, ReduceOp.SUM)
         mean_g, mean_gx = (totals / count).astype(mean.dtype).reshape(2, -1)
         gx = norm.batch_grad_input(g, x, mean, invstd, weight, mean_g, mean_gx) if ctx.needs[0] else None
@@ -68,10 +70,11 @@ def _over_all_ranks(ctx: Node, x: Array, group: Communicator) -> tuple[Array, Ar
         own[:channels], own[channels:-1] = ctx.kernels.norm.batch_statistics(x)
         own[-1] = x.size // channels
     gathered = xp.empty(group.size * own.size, "float64")
+    announce(group, Step.GATHER, own.size)
     group.all_gather(gathered, own)
     of_ranks = gathered.reshape(group.size, own.size)
     counts, means, variances = of_ranks[:, -1:], of_ranks[:, :channels], of_ranks[:, channels:-1]
-    count = float(counts.sum())
+    count = max(float(counts.sum()), 1.0)  # no rank may have any values
     mean = (counts * means).sum(axis=0) / count
     return mean, (counts * (variances + (means - mean) ** 2)).sum(axis=0) / count, count
 
@@ -83,7 +86,7 @@ class SyncBatchNorm(_BatchNorm):
 
     Args:
         num_features: C.
-        eps, momentum, affine, track_running_stats: as in `BatchNorm2d`.
+        eps, momentum, affine, track_running_stats, bias: as in `BatchNorm2d`.
         process_group: the ranks that share statistics; all by default.
     """
 
@@ -97,8 +100,12 @@ class SyncBatchNorm(_BatchNorm):
         process_group: Communicator | None = None,
         device: Any = None,
         dtype: Any = None,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, device=device, dtype=dtype)
+        super().__init__(
+            num_features, eps, momentum, affine, track_running_stats, device=device, dtype=dtype, bias=bias
+        )
         self.process_group = process_group
 
     def _check_input_dim(self, input: "Tensor") -> None:
@@ -139,7 +146,15 @@ class SyncBatchNorm(_BatchNorm):
 
     @classmethod
     def _of(cls, layer: _BatchNorm, group: Communicator | None) -> "SyncBatchNorm":
-        made = cls(layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats, group)
+        made = cls(
+            layer.num_features,
+            layer.eps,
+            layer.momentum,
+            layer.affine,
+            layer.track_running_stats,
+            group,
+            bias=layer.bias is not None,
+        )
         made.weight, made.bias = layer.weight, layer.bias
         made.running_mean, made.running_var = layer.running_mean, layer.running_var
         made.num_batches_tracked = layer.num_batches_tracked

@@ -1,0 +1,156 @@
+"""Buckets: slices of the gradients that are communicated at once."""
+
+from typing import NamedTuple
+
+from .._tensor import Tensor
+from .._typing import Array
+from ..arena import Arena, Bucket, Slot
+from ..autograd._base import wrap
+
+
+class Member(NamedTuple):
+    """A parameter in a bucket: where it lies, and its number in the order of the model."""
+
+    parameter: Tensor
+    slot: Slot
+    number: int
+
+
+class Bucketful:
+    """A slice of an arena's gradients, with a header that says which of them are set.
+
+    Args:
+        arena: whose slice it is.
+        place: where it is.
+        members: the parameters in it, in the order of memory.
+    """
+
+    __slots__ = ("arena", "buffer", "gradients", "header", "members", "place", "unset")
+
+    def __init__(self, arena: Arena, place: Bucket, members: list[Member]) -> None:
+        self.arena = arena
+        self.place = place
+        self.members = members
+        self.buffer: Array = arena.grad[place.start : place.stop]
+        self.gradients: Array = arena.grad[place.start : place.header]
+        self.header: Array = arena.grad[place.header : place.header_stop]
+        self.unset: list[int] = []  # the members without gradient on this rank, by their place
+
+    def fill(self) -> None:
+        """Brings all gradients into the buffer and writes the header."""
+        self.header[...] = 1
+        unset = []
+        for i, (p, slot, _) in enumerate(self.members):
+            grad = p._grad
+            if grad is slot.grad:
+                continue
+            if grad is None:
+                slot.grad._data[...] = 0
+                self.header[i] = 0
+                unset.append(i)
+            else:  # it has a graph of its own, from create_graph, which ends here
+                slot.grad._data[...] = grad._data
+                p._grad = slot.grad
+        self.unset = unset
+
+    def settle(self) -> None:
+        """Takes over, from the reduced header, the gradients that other ranks had, and clears it."""
+        if self.unset:
+            set_somewhere = (self.header != 0).tolist()
+            for i in self.unset:
+                if set_somewhere[i]:
+                    p, slot, _ = self.members[i]
+                    p._grad = slot.grad
+        self.header[...] = 0  # it lies between gradients, where readers of the whole expect zeros
+
+    def forget(self) -> None:
+        """Takes the gradients away: this rank has joined, and only takes part."""
+        for p, _, _ in self.members:
+            p._grad = None
+
+
+class Span:
+    """Buckets side by side in one arena that are reduced by one call.
+
+    Args:
+        buckets: at least one, in the order of memory.
+    """
+
+    __slots__ = ("_members", "buckets", "buffer", "launched", "missing")
+
+    def __init__(self, buckets: list[Bucketful]) -> None:
+        self.buckets = buckets
+        self.buffer: Array = buckets[0].arena.grad[buckets[0].place.start : buckets[-1].place.stop]
+        self._members = {member.number for bucket in buckets for member in bucket.members}
+        self.missing: set[int] = set()  # the parameters whose gradient has not come in this pass
+        self.launched = False  # it is being reduced, or has been in this pass
+
+    def expect(self) -> None:
+        """A backward pass begins, in which no gradient has come."""
+        self.missing, self.launched = self._members.copy(), False
+
+    def fill(self) -> None:
+        """See `Bucketful.fill`."""
+        for bucket in self.buckets:
+            bucket.fill()
+
+
+def spans_of(buckets: list[Bucketful], nbytes: float) -> list[Span]:
+    """Neighbours put together as long as they have no more than so many bytes."""
+    spans: list[list[Bucketful]] = []
+    size = 0
+    for bucket in buckets:
+        if spans and spans[-1][0].arena is bucket.arena and size + bucket.buffer.nbytes <= nbytes:
+            spans[-1].append(bucket)
+            size += bucket.buffer.nbytes
+        else:
+            spans.append([bucket])
+            size = bucket.buffer.nbytes
+    return [Span(members) for members in spans]
+
+
+class GradBucket:
+    """What a communication hook gets: the gradients of some parameters in one flat tensor. torch's name and methods.
+
+    Args:
+        bucketful: the bucket.
+        index: its number, in the order in which buckets are reduced.
+        is_last: whether it is the last of this backward pass.
+    """
+
+    __slots__ = ("_bucketful", "_buffer", "_index", "_is_last")
+
+    def __init__(self, bucketful: Bucketful, index: int, is_last: bool) -> None:
+        self._bucketful = bucketful
+        self._buffer: Tensor = wrap(bucketful.gradients)
+        self._index = index
+        self._is_last = is_last
+
+    def index(self) -> int:
+        """The number of the bucket; bucket 0 is reduced first."""
+        return self._index
+
+    def buffer(self) -> Tensor:
+        """The gradients as a flat tensor, shape (n,), which may be changed in place; zeros between parameters."""
+        return self._buffer
+
+    def gradients(self) -> list[Tensor]:
+        """The gradient of each parameter, in its shape: views of the buffer."""
+        start = self._bucketful.place.start
+        flat = self._buffer._data
+        return [
+            wrap(flat[slot.offset - start : slot.offset - start + slot.size].reshape(slot.shape))
+            for _, slot, _ in self._bucketful.members
+        ]
+
+    def parameters(self) -> list[Tensor]:
+        """The parameters, in the order of `gradients`."""
+        return [member.parameter for member in self._bucketful.members]
+
+    def is_last(self) -> bool:
+        """Whether this is the last bucket of the backward pass."""
+        return self._is_last
+
+    def set_buffer(self, tensor: Tensor) -> None:
+        """Replaces the buffer by another flat tensor of its size."""
+        self._buffer = tensor
