@@ -48,6 +48,10 @@ class CollectiveMismatchError(CommError):
     """Ranks met in different collectives, or with different shapes or dtypes."""
 
 
+class DeadlockError(CommError):
+    """Ranks wait for each other in a circle, so that none of them can get on."""
+
+
 class PeerLostError(CommError):
     """Another rank died, or left, while this one was waiting for it."""
 

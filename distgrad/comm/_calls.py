@@ -1,4 +1,4 @@
-"""What a rank calls: the description that ranks compare with each other before they touch any data."""
+"""What a rank calls: the description that ranks compare with each other before they touch any data, and messages."""
 
 import functools
 from enum import IntEnum
@@ -62,3 +62,39 @@ class Call(NamedTuple):
             size = f" = {self.elements * row.dtype.itemsize:,} bytes" if row else ""
             details.append(f"{self.elements:,} {row.dtype if row else 'bytes'}{size}")
         return f"{self.kind.name.lower()}({', '.join(details)})"
+
+
+class Message(NamedTuple):
+    """One message between two ranks, as one of them sees it.
+
+    Args:
+        peer: the other rank.
+        tag: tells messages between the same two ranks apart.
+        receives: whether it comes from the peer; else it goes there.
+        elements: values of the dtype with this `code`.
+    """
+
+    peer: int
+    tag: int
+    receives: bool
+    elements: int = 0
+    code: int = 0
+
+    def pack(self) -> int:
+        """Direction, tag and peer as one positive 63-bit integer, for shared memory."""
+        return 1 << 62 | self.receives << 61 | (self.tag & 0xFFFFFFFF) << 24 | self.peer
+
+    @classmethod
+    def unpack(cls, word: int) -> "Message":
+        """The message that `pack` turned into this integer, without its size."""
+        return cls(word & 0xFFFFFF, word >> 24 & 0xFFFFFFFF, bool(word >> 61 & 1))
+
+    def counterpart(self, rank: int) -> "Message":
+        """The message as the peer sees it; `rank` is the one that sees it so."""
+        return self._replace(peer=rank, receives=not self.receives)
+
+    def __str__(self) -> str:
+        side = f"recv(from rank {self.peer}" if self.receives else f"send(to rank {self.peer}"
+        row = BY_CODE.get(self.code)
+        size = f", {self.elements:,} {row.dtype} = {self.elements * row.dtype.itemsize:,} bytes" if row else ""
+        return f"{side}, tag {self.tag}{size})"

@@ -9,12 +9,24 @@ import numpy as np
 
 from ..errors import CollectiveMismatchError, CommError, CommTimeoutError
 from ._board import Board, board_bytes
-from ._calls import Call
+from ._calls import Call, Message
 from ._communicator import Communicator, Options
 from ._process import call_site
 from ._segment import padded, share
 from ._topology import Topology
 from ._wait import Patience
+
+
+class Watcher(Protocol):
+    """What a rank does while it waits long."""
+
+    def look(self, waited: float) -> None:
+        """Raise where the wait has no end; `waited` is in seconds."""
+        ...
+
+    def end(self) -> None:
+        """The wait is over."""
+        ...
 
 
 class Meeting(Protocol):
@@ -29,7 +41,19 @@ class Meeting(Protocol):
         ...
 
     def check(self, peer: int, waited: float, doing: str) -> None:
-        """Raise if `peer` cannot answer any more, or after the timeout."""
+        """Raise if `peer` cannot answer any more, or after the timeout; for waits that stand on no board."""
+        ...
+
+    def post(self, message: Message) -> int:
+        """Say that a message is under way; the number to `settle` it with."""
+        ...
+
+    def settle(self, place: int) -> None:
+        """A message that was posted is under way no more."""
+        ...
+
+    def watch(self, message: Message) -> Watcher:
+        """What to do while this rank waits for a message."""
         ...
 
     def fail(self, reason: str) -> None:
@@ -39,6 +63,29 @@ class Meeting(Protocol):
     def finish(self) -> None:
         """Tell the peers that this rank has ended as planned."""
         ...
+
+
+class Deadline:
+    """A wait about which nothing is known but how long it lasts.
+
+    Args:
+        rank: this rank.
+        doing: what is waited for.
+        timeout: seconds.
+    """
+
+    def __init__(self, rank: int, doing: str, timeout: float) -> None:
+        self._rank = rank
+        self._doing = doing
+        self._timeout = timeout
+
+    def look(self, waited: float) -> None:
+        """Raise after the timeout."""
+        if waited > self._timeout:
+            raise CommTimeoutError(f"rank {self._rank} gave up waiting in {self._doing} after {waited:.1f} s")
+
+    def end(self) -> None:
+        """Nothing is left to do."""
 
 
 class WireMeeting:
@@ -68,14 +115,25 @@ class WireMeeting:
         mine = np.array(call.pack(), np.int64)
         both = np.concatenate([mine, -mine])  # the maximum of the negatives is the negative of the minimum
         result = np.empty_like(both)
-        self._poll(self._comm.Iallreduce(both, result, op=self._maximum), f"waiting in {call} at {call_site()}")
+        self._poll(self._comm.Iallreduce(both, result, op=self._maximum), f"{call} at {call_site()}")
         if not np.array_equal(result[:2], -result[2:]):
             raise self._mismatch(call)
 
     def check(self, peer: int, waited: float, doing: str) -> None:
-        """Raise after the timeout; between nodes the board of another node cannot be read."""
+        """Raise after the timeout; nothing is known of the peers."""
         if waited > self._options.timeout:
             raise CommTimeoutError(f"rank {self._comm.rank} gave up {doing} after {waited:.1f} s")
+
+    def post(self, message: Message) -> int:
+        """Nothing: there is no board to write it on; so for the rest."""
+        return 0
+
+    def settle(self, place: int) -> None:
+        """Nothing."""
+
+    def watch(self, message: Message) -> Watcher:
+        """Wait for a message no longer than the timeout."""
+        return Deadline(self._comm.rank, f"{message} at {call_site()}", self._options.timeout)
 
     def fail(self, reason: str) -> None:
         """Nothing: there is no board to write it on."""
@@ -84,7 +142,7 @@ class WireMeeting:
         """Nothing: there is no board to write it on."""
 
     def _poll(self, request: Any, doing: str) -> None:
-        patience = Patience(lambda waited: self.check(-1, waited, doing))
+        patience = Patience(Deadline(self._comm.rank, doing, self._options.timeout).look)
         while not request.Test():
             patience.pause()
 
@@ -114,4 +172,4 @@ def create_meeting(group: Communicator, comm: Any, otherwise: Meeting) -> Meetin
         page = share(group, padded(board_bytes(group.size)))
     except CommError:
         return otherwise  # meetings over MPI work everywhere
-    return Board(memoryview(page).cast("q"), group.rank, group.size, group.options)
+    return Board(memoryview(page).cast("q"), group.rank, group.size, group.options, progress=comm.Iprobe)

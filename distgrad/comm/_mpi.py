@@ -14,7 +14,7 @@ import numpy as np
 
 from .._typing import Array
 from ..errors import CommError, CommTimeoutError
-from ._calls import Call
+from ._calls import Call, Message
 from ._checks import is_own_part
 from ._communicator import Communicator, Options
 from ._dtypes import lookup
@@ -107,12 +107,12 @@ class MpiCommunicator(Communicator):
         self._comm.Allgather(own, _as_words(output))
 
     def _isend(self, buffer: Array, dest: int, tag: int) -> Work:
-        request = self._comm.Isend(_as_words(buffer), dest, tag)
-        return RequestWork(request, self, buffer, dest, f"sending to rank {dest}")
+        message = Message(dest, tag, False, buffer.size, lookup(buffer.dtype).code)
+        return RequestWork(self._comm.Isend(_as_words(buffer), dest, tag), self, buffer, message)
 
     def _irecv(self, buffer: Array, source: int, tag: int) -> Work:
-        request = self._comm.Irecv(_as_words(buffer), source, tag)
-        return RequestWork(request, self, buffer, source, f"receiving from rank {source}", receives=True)
+        message = Message(source, tag, True, buffer.size, lookup(buffer.dtype).code)
+        return RequestWork(self._comm.Irecv(_as_words(buffer), source, tag), self, buffer, message)
 
     def _split(self, color: int | None, key: int, options: Options) -> "MpiCommunicator | None":
         self._meeting.meet()
@@ -202,32 +202,41 @@ def _as_words(buffer: Array) -> Array:
 
 
 class RequestWork(Work):
-    """An MPI request that is polled, so that waiting for a dead peer ends."""
+    """An MPI request that is polled, so that waiting for a dead peer ends, and that stands on the board.
 
-    def __init__(
-        self, request: Any, group: MpiCommunicator, buffer: Array, peer: int, doing: str, receives: bool = False
-    ) -> None:
+    Args:
+        request: the mpi4py request.
+        group: whose message it is.
+        buffer: what is sent, or where it is received.
+        message: what the board says about it.
+    """
+
+    def __init__(self, request: Any, group: MpiCommunicator, buffer: Array, message: Message) -> None:
         self._request = request
         self._group = group
         self._buffer = buffer
-        self._peer = peer
-        self._doing = f"{doing} ({buffer.size:,} {buffer.dtype})"
-        self._receives = receives
+        self._message = message
+        self._meeting = group._messages
+        self._place = self._meeting.post(message)
         self._done = False
         self._error: BaseException | None = None
 
     def wait(self, timeout: float | None = None) -> bool:
         """Poll until the request is done."""
+        watch = self._meeting.watch(self._message)
         started = time.monotonic()
 
         def look(waited: float) -> None:
-            self._group._messages.check(self._peer, waited, self._doing)
+            watch.look(waited)
             if timeout is not None and time.monotonic() - started > timeout:
-                raise CommTimeoutError(f"rank {self._group.rank} was still {self._doing} after {timeout:g} s")
+                raise CommTimeoutError(f"rank {self._group.rank} was still in {self._message} after {timeout:g} s")
 
         patience = Patience(look)
-        while not self.is_completed():
-            patience.pause()
+        try:
+            while not self.is_completed():
+                patience.pause()
+        finally:
+            watch.end()
         if self._error is not None:
             raise self._error
         return True
@@ -241,12 +250,14 @@ class RequestWork(Work):
             except self._group._mpi.Exception as error:
                 self._done = True
                 self._error = CommError(
-                    f"rank {self._group.rank} failed {self._doing}: {error.Get_error_string()}; expected both ranks "
-                    "to pass buffers of one size"
+                    f"rank {self._group.rank} failed in {self._message}: {error.Get_error_string()}; expected both "
+                    "ranks to pass buffers of one size"
                 )
             else:
-                if self._done and self._receives:
+                if self._done and self._message.receives:
                     self._check_size(status)
+            if self._done:
+                self._meeting.settle(self._place)
         return self._done
 
     def exception(self) -> BaseException | None:
@@ -262,6 +273,6 @@ class RequestWork(Work):
         datatype = getattr(self._group._mpi, f"UINT{8 * words.itemsize}_T")
         if status.Get_count(datatype) != words.size:
             self._error = CommError(
-                f"rank {self._group.rank} was {self._doing}: expected {self._buffer.nbytes:,} bytes, got "
+                f"rank {self._group.rank} was in {self._message}: expected {self._buffer.nbytes:,} bytes, got "
                 f"{status.Get_count(self._group._mpi.BYTE):,}; make both ranks pass buffers of one size and dtype"
             )

@@ -7,7 +7,17 @@ from typing import NamedTuple
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
-_STATES = {"R": "running", "S": "sleeping", "D": "waiting for a disk", "T": "stopped", "t": "stopped by a debugger"}
+DEAD = "X"
+STOPPED = "Tt"
+
+_STATES = {
+    "R": "running",
+    "S": "sleeping",
+    "D": "waiting for a disk",
+    "T": "stopped",
+    "t": "stopped by a debugger",
+    DEAD: "dead",
+}
 
 
 class Process(NamedTuple):
@@ -24,16 +34,25 @@ class Process(NamedTuple):
 
     def is_alive(self) -> bool:
         """Whether it runs; a dead process that its parent has not yet reaped does not."""
-        return self.state() != "dead"
+        return self.letter() != DEAD
+
+    def letter(self) -> str:
+        """The kernel's letter for what the process does, such as "R", "S", "D", "T"; `DEAD` where it has ended."""
+        if not os.path.isdir("/proc/self"):
+            return "?" if _can_signal(self.pid) else DEAD
+        stat = _read_stat(self.pid)
+        if stat is None or stat[1] != self.started or stat[0] in "ZXx":
+            return DEAD
+        return stat[0]
 
     def state(self) -> str:
         """What the process does: "running", "sleeping", "stopped", "dead" ..."""
-        if not os.path.isdir("/proc/self"):
-            return "alive" if _can_signal(self.pid) else "dead"
-        stat = _read_stat(self.pid)
-        if stat is None or stat[1] != self.started or stat[0] in "ZXx":
-            return "dead"
-        return _STATES.get(stat[0], "alive")
+        return describe_state(self.letter())
+
+
+def describe_state(letter: str) -> str:
+    """What a process with this state letter does."""
+    return _STATES.get(letter, "alive")
 
 
 def _read_stat(pid: int) -> tuple[str, int] | None:
@@ -54,6 +73,12 @@ def _can_signal(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def shown_path(path: str) -> str:
+    """A short name for a source file: from our package on, else its last part."""
+    inside = path.startswith(_PACKAGE)
+    return os.path.join("distgrad", path.removeprefix(_PACKAGE)) if inside else os.path.basename(path)
 
 
 def call_site() -> str:

@@ -17,6 +17,7 @@ from ._board import Board, board_bytes
 from ._calls import Call
 from ._checks import is_own_part
 from ._communicator import Communicator, Options
+from ._mpi import MpiCommunicator
 from ._reduce import reduce_in_place, reduce_into
 from ._segment import Segment, padded, share
 from ._serial import SerialCommunicator
@@ -78,6 +79,8 @@ class ShmCommunicator(Communicator):
         lane = board_bytes(self.size)
         control = share(base, padded(lane + 2 * self.size * SMALL_BYTES))
         self._board = Board(memoryview(control).cast("q"), self.rank, self.size, self.options)
+        if isinstance(base, MpiCommunicator):
+            base.watch_messages_on(self._board)
         self._small = Lane(control, lane, SMALL_BYTES, self.size)
         self._wide: Lane | None = None
         self._segments: dict[int, weakref.ref[Segment]] = {}

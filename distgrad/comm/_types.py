@@ -7,8 +7,8 @@ from typing import Any
 from .._typing import Array
 from ..futures import Future
 
-DEFAULT_TIMEOUT = 1800.0  # seconds that a rank waits for its peers, as in torch.distributed
-DEFAULT_STALL_WARN = 10.0  # seconds after which a waiting rank prints what it knows
+DEFAULT_TIMEOUT = 300.0  # seconds that a rank waits for its peers (torch: 1800 for gloo, 600 for nccl)
+DEFAULT_STALL_WARN = 1.0  # seconds after which a rank that waits for one that is elsewhere prints what it knows
 
 
 class ReduceOp(IntEnum):

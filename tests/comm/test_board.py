@@ -9,10 +9,11 @@ from collections.abc import Callable
 import pytest
 
 from distgrad.comm import _board
-from distgrad.comm._board import _PID, _STARTED, ROW, Board, State, board_bytes, leave
+from distgrad.comm._board import Board, leave
 from distgrad.comm._calls import Call, Kind
 from distgrad.comm._communicator import Options
 from distgrad.comm._process import Process
+from distgrad.comm._rows import PID, ROW, STARTED, STATE, State, board_bytes
 from distgrad.comm._types import ReduceOp
 from distgrad.errors import CollectiveMismatchError, CommTimeoutError, PeerLostError
 
@@ -106,7 +107,7 @@ def test_stall_is_reported_once_by_the_lowest_waiting_rank(capsys: pytest.Captur
     text = capsys.readouterr().err
     assert text.count("has waited") == 1
     assert "distgrad: rank 0 has waited" in text and "rank 1: waits in call #1" in text
-    assert f"rank 2: has made no call in this group; its process {os.getpid()} is" in text
+    assert f"rank 2: has made no call in this group; process {os.getpid()} is" in text
 
 
 def test_no_report_before_the_time(capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,7 +146,7 @@ def test_a_dead_rank_is_named() -> None:
     started = Process(child.pid, 0)
     with open(f"/proc/{child.pid}/stat", "rb") as file:
         started = Process(child.pid, int(file.read().rpartition(b")")[2].split()[19]))
-    first._words[ROW + _PID], first._words[ROW + _STARTED] = started
+    first._words[ROW + PID], first._words[ROW + STARTED] = started
     killer = threading.Timer(0.2, child.kill)
     killer.start()
     begin = time.monotonic()
@@ -160,7 +161,7 @@ def test_leaving_names_those_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     errors: list[BaseException | None] = []
     thread = threading.Thread(target=lambda: errors.extend(together(lambda: enter(first, SUM))))
     thread.start()
-    while State.WAITING not in (first._words[10], first._words[ROW + 10]):
+    while State.WAITING not in (first._words[STATE], first._words[ROW + STATE]):
         time.sleep(0.001)
     sentence = second.abandoned()
     assert sentence is not None
@@ -176,9 +177,9 @@ def test_leaving_names_a_rank_that_has_just_come() -> None:
     first, second = boards(2, timeout=0.02)
     with pytest.raises(CommTimeoutError):
         enter(first, SUM)
-    assert first._words[10] == State.RUNNING  # as in the first moment of its waiting
+    assert first._words[STATE] == State.RUNNING  # as in the first moment of its waiting
     sentence = second.abandoned()
-    assert sentence is not None and f"rank 0 is in call #1, {SUM}; make every rank" in sentence
+    assert sentence is not None and f"rank 0 is in call #1, {SUM} at test_board.py:" in sentence
 
 
 def test_leaving_when_nobody_waits_is_silent() -> None:
@@ -191,4 +192,4 @@ def test_a_forked_child_does_not_leave_for_its_parent() -> None:
     first, _ = boards(2)
     first._owner = first._owner._replace(pid=first._owner.pid + 1)
     first.finish()
-    assert first._words[10] == State.RUNNING
+    assert first._words[STATE] == State.RUNNING
