@@ -10,13 +10,14 @@ MPIRUN := $(BIN)/mpirun
 # Each test that starts processes would compile all modules again in every one of them.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check lint types architecture pytest test-3 test-openmpi gpu clean
+.PHONY: help demo test check lint types architecture pytest test-3 test-openmpi gpu bench clean
 
 help:
 	@echo "make demo    train on real data with $(RANKS) ranks (creates $(VENV))"
 	@echo "make test    lint, types and all tests, MPI tests included"
 	@echo "make check   lint, types and architecture only; seconds"
 	@echo "make test-3  the MPI tests on 3 ranks;  make test-openmpi  the MPI tests with Open MPI as well"
+	@echo "make bench   training steps beside torch's and JAX's, named by TORCH= and JAX= (a Python that has it)"
 	@echo "make gpu     the tests that need a GPU;  make clean  remove what make has made"
 
 demo: $(VENV)/.demo
@@ -48,6 +49,11 @@ test-openmpi: $(VENV)/.test $(VENV)-openmpi/.test
 gpu: $(VENV)/.gpu
 	$(BIN)/python -m pytest tests/gpu
 
+# TORCH and JAX name Pythons that have these libraries; without them distgrad is measured against a fixed NumPy program.
+bench: $(VENV)/.bench
+	$(BIN)/python benchmarks/steps.py $(if $(TORCH),--torch $(TORCH)) $(if $(JAX),--jax $(JAX))
+	$(BIN)/python benchmarks/check.py results/steps.json
+
 # The default way of setuptools to install a checkout makes every start of Python slower; the old way is one path.
 INSTALL := install --config-settings editable_mode=compat
 
@@ -63,6 +69,10 @@ $(VENV)/.demo: $(BIN)/python pyproject.toml
 
 $(VENV)/.test: $(BIN)/python pyproject.toml
 	$(PIP) $(INSTALL) -e '.[mpich,test]'
+	@touch $@
+
+$(VENV)/.bench: $(BIN)/python pyproject.toml
+	$(PIP) $(INSTALL) -e '.[mpich,bench]'
 	@touch $@
 
 $(VENV)/.gpu: $(VENV)/.test

@@ -9,15 +9,19 @@ from typing import Any
 from .._environment import blas_config, job
 
 
-def describe() -> dict[str, Any]:
-    """The machine, the libraries and the job around this process."""
+def describe(threads: int | None = None) -> dict[str, Any]:
+    """The machine, the libraries and the job around this process.
+
+    Args:
+        threads: of the BLAS in the processes that were measured, if those are not this one.
+    """
     return {
         "cpu": _cpu(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "numpy": importlib.metadata.version("numpy"),
-        "blas": [f"{blas.library}, kernel {blas.kernel}, threads {blas.threads}" for blas in blas_config()],
+        "blas": [f"{blas.library}, kernel {blas.kernel}, threads {threads or blas.threads}" for blas in blas_config()],
         "launcher": job.kind,
         "time": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     }
