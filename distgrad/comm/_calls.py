@@ -8,6 +8,7 @@ from ._dtypes import BY_CODE
 from ._types import ReduceOp
 
 ANY = -1  # a count that may differ between ranks
+ON_DEVICE = 128  # in a code: the buffer lies on a device, which must be so on all ranks
 
 
 class Kind(IntEnum):
@@ -58,9 +59,11 @@ class Call(NamedTuple):
         if self.root >= 0:
             details.append(f"root {self.root}")
         if self.elements > 0:
-            row = BY_CODE.get(self.code)
+            row = BY_CODE.get(self.code & ~ON_DEVICE)
             size = f" = {self.elements * row.dtype.itemsize:,} bytes" if row else ""
             details.append(f"{self.elements:,} {row.dtype if row else 'bytes'}{size}")
+        if self.code & ON_DEVICE:
+            details.append("on a GPU")
         return f"{self.kind.name.lower()}({', '.join(details)})"
 
 

@@ -42,6 +42,11 @@ def check_pair(output: Array, input: Array, gets: int, puts: int) -> None:
     """Raise CommError unless output and input have one dtype and sizes in the ratio gets : puts."""
     check_flat(output, "output")
     check_flat(input, "input")
+    if isinstance(output, np.ndarray) is not isinstance(input, np.ndarray):
+        raise CommError(
+            "expected output and input both in host memory or both on a GPU, got "
+            f"{type(output).__module__}.{type(output).__name__} and {type(input).__module__}.{type(input).__name__}"
+        )
     if output.dtype != input.dtype:
         raise CommError(f"expected output and input of one dtype, got {output.dtype} and {input.dtype}")
     if output.size * puts != input.size * gets:

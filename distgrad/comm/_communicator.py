@@ -1,23 +1,24 @@
 """The contract of every communication backend: collectives over flat raw buffers."""
 
-import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, ClassVar
 
 import numpy as np
 
 from .._typing import Array
-from ..errors import CommError
-from ._buffers import DeviceWork, OnHost
+from ..errors import CommError, CommTimeoutError
+from ._buffers import Beside, DeviceReceive, DeviceTransport, device_buffer
+from ._calling import Calling
 from ._calls import ANY, Call, Kind
 from ._checks import check_counts, check_flat, check_pair, check_peer, check_rank, check_root_buffer
+from ._collectives import Collectives, HostCollectives
 from ._dtypes import check_reducible, lookup
 from ._objects import decode, encode, pad
 from ._progress import Fifo
 from ._statistics import Statistics
+from ._transports import choose
 from ._types import DEFAULT_STALL_WARN, DEFAULT_TIMEOUT, CompletedWork, ReduceOp, Work
 
 
@@ -28,18 +29,23 @@ class Options:
     Args:
         timeout: seconds that a rank waits for its peers before it raises CommTimeoutError.
         stall_warn: seconds after which a waiting rank prints who is missing.
+        device: how buffers on GPUs go: "nccl", "mpi" (which must be CUDA-aware) or "staged"; None for the best.
+        cuda_aware: whether MPI may be given addresses on a GPU; None means: where a probe has shown that it can.
     """
 
     timeout: float = DEFAULT_TIMEOUT
     stall_warn: float = DEFAULT_STALL_WARN
+    device: str | None = None
+    cuda_aware: bool | None = None
 
 
-class Communicator(ABC):
+class Communicator(HostCollectives):
     """A group of ranks that work on contiguous 1-D buffers together; torch calls it a process group.
 
-    Every rank of the group calls the same methods in the same order, from one thread. Buffers are NumPy arrays; an
-    array on a device is staged through host memory. The public methods check arguments, keep time and order; a
-    backend implements the underscored ones. Seven are required; the rest have defaults built on those.
+    Every rank of the group calls the same methods in the same order, from one thread. Buffers are NumPy arrays, or
+    arrays on a GPU: then the work is in order with that of the caller's current stream. The public methods check
+    arguments, keep time and order; a backend implements the underscored ones. Seven are required; the rest have
+    defaults built on those.
 
     Args:
         rank: the place of this process in the group, from 0.
@@ -53,7 +59,7 @@ class Communicator(ABC):
 
     # Whether what an all-reduce makes of one element is independent of the rest of the buffer: always summed in the
     # order of the ranks. Then the cut of gradients into buckets changes no bit.
-    sums_in_order: ClassVar[bool] = True
+    sums_in_order: bool = True
 
     def __init__(
         self,
@@ -69,6 +75,8 @@ class Communicator(ABC):
         self.options = options or Options()
         self.statistics = statistics or Statistics()
         self._fifo: Fifo | None = None
+        self._beside = Beside()
+        self._transport: DeviceTransport | None = None  # of buffers on a device, once there was one
         self._broken: str | None = None  # why the group cannot be used any more
         self._failure = ""
         self._call = Call(Kind.NONE)
@@ -79,6 +87,11 @@ class Communicator(ABC):
     def __deepcopy__(self, memo: dict[int, Any]) -> "Communicator":
         """Itself: a copied model goes on in the same group."""
         return self
+
+    def describe(self) -> str:
+        """In words: the backend, the number of ranks, and how buffers on GPUs go, once one was passed."""
+        devices = "none passed yet" if self._transport is None else self._transport.describe()
+        return f"{self.name} between {self.size} ranks; buffers on GPUs: {devices}"
 
     # ---- collectives -------------------------------------------------------------------------------------------
 
@@ -91,13 +104,14 @@ class Communicator(ABC):
         """
         check_flat(buffer)
         check_reducible(buffer.dtype, op)
-        with _Calling(self, Kind.ALL_REDUCE, buffer, op=op), OnHost(buffer) as host:
-            self._all_reduce(host, op)
+        with Calling(self, Kind.ALL_REDUCE, buffer, op=op):
+            self._route(buffer)._all_reduce(buffer, op)
 
     def start_all_reduce(self, buffer: Array, op: ReduceOp = ReduceOp.SUM) -> Work:
         """Begin `all_reduce`; the buffer may be read or changed once the returned work was waited for.
 
-        A backend with a queue of its own on the device uses that; the others run it in their background thread.
+        It runs in the background thread of the group, or in NCCL's own queue on the GPU. For a buffer on a GPU, waiting
+        lets the current stream wait, and returns when the operation is in the GPU's queue.
         """
         return self.submit(lambda: self.all_reduce(buffer, op), [buffer])
 
@@ -110,24 +124,24 @@ class Communicator(ABC):
         """
         check_flat(buffer)
         check_rank(root, self.size, "root")
-        with _Calling(self, Kind.BROADCAST, buffer, root=root), OnHost(buffer) as host:
-            self._broadcast(host, root)
+        with Calling(self, Kind.BROADCAST, buffer, root=root):
+            self._route(buffer)._broadcast(buffer, root)
 
     def all_gather(self, output: Array, input: Array) -> None:
         """Collect the inputs of all ranks, in rank order, into the output of every rank.
 
         Args:
             output: shape (size * n,).
-            input: shape (n,), the same n and dtype on every rank. It may be this rank's part of the output, on all
-                ranks alike.
+            input: shape (n,), the same n and dtype on every rank. It may be this rank's own part of the output, on
+                all ranks alike; then nothing else is read or written.
         """
         check_pair(output, input, self.size, 1)
-        with _Calling(self, Kind.ALL_GATHER, input), OnHost(output) as target, OnHost(input, write=False) as source:
-            self._all_gather(target, source)
+        with Calling(self, Kind.ALL_GATHER, input):
+            self._route(input)._all_gather(output, input)
 
     def barrier(self) -> None:
         """Return when every rank has called this."""
-        with _Calling(self, Kind.BARRIER):
+        with Calling(self, Kind.BARRIER):
             self._barrier()
 
     def reduce(self, buffer: Array, root: int = 0, op: ReduceOp = ReduceOp.SUM) -> None:
@@ -141,8 +155,8 @@ class Communicator(ABC):
         check_flat(buffer)
         check_reducible(buffer.dtype, op)
         check_rank(root, self.size, "root")
-        with _Calling(self, Kind.REDUCE, buffer, op=op, root=root), OnHost(buffer, self.rank == root) as host:
-            self._reduce(host, root, op)
+        with Calling(self, Kind.REDUCE, buffer, op=op, root=root):
+            self._route(buffer)._reduce(buffer, root, op)
 
     def reduce_scatter(self, output: Array, input: Array, op: ReduceOp = ReduceOp.SUM) -> None:
         """Combine the inputs of all ranks and leave part r of the result on rank r.
@@ -154,9 +168,8 @@ class Communicator(ABC):
         """
         check_pair(output, input, 1, self.size)
         check_reducible(input.dtype, op)
-        call = _Calling(self, Kind.REDUCE_SCATTER, input, op=op)
-        with call, OnHost(output) as target, OnHost(input, write=False) as source:
-            self._reduce_scatter(target, source, op)
+        with Calling(self, Kind.REDUCE_SCATTER, input, op=op):
+            self._route(input)._reduce_scatter(output, input, op)
 
     def gather(self, output: Array | None, input: Array, root: int = 0) -> None:
         """Collect the inputs of all ranks, in rank order, on rank `root`.
@@ -167,13 +180,8 @@ class Communicator(ABC):
             root: a rank of this group.
         """
         check_root_buffer(output, input, root, self.rank, self.size, "output")
-        call = _Calling(self, Kind.GATHER, input, root=root)
-        with call, OnHost(input, write=False) as source:
-            if output is None:
-                self._gather(None, source, root)
-            else:
-                with OnHost(output) as target:
-                    self._gather(target, source, root)
+        with Calling(self, Kind.GATHER, input, root=root):
+            self._route(input)._gather(output, input, root)
 
     def scatter(self, output: Array, input: Array | None, root: int = 0) -> None:
         """Hand out the input of rank `root`: part r goes to rank r.
@@ -184,12 +192,8 @@ class Communicator(ABC):
             root: a rank of this group.
         """
         check_root_buffer(input, output, root, self.rank, self.size, "input")
-        with _Calling(self, Kind.SCATTER, output, root=root), OnHost(output) as target:
-            if input is None:
-                self._scatter(target, None, root)
-            else:
-                with OnHost(input, write=False) as source:
-                    self._scatter(target, source, root)
+        with Calling(self, Kind.SCATTER, output, root=root):
+            self._route(output)._scatter(output, input, root)
 
     def all_to_all(
         self,
@@ -209,9 +213,8 @@ class Communicator(ABC):
         even = output_counts is None and input_counts is None
         gets = check_counts(output, output_counts, self.size, "output")
         puts = check_counts(input, input_counts, self.size, "input")
-        call = _Calling(self, Kind.ALL_TO_ALL, input, elements=input.size if even else ANY)
-        with call, OnHost(output) as target, OnHost(input, write=False) as source:
-            self._all_to_all(target, source, gets, puts)
+        with Calling(self, Kind.ALL_TO_ALL, input, elements=input.size if even else ANY):
+            self._route(input)._all_to_all(output, input, gets, puts)
 
     # ---- Python objects ----------------------------------------------------------------------------------------
 
@@ -219,27 +222,22 @@ class Communicator(ABC):
         """The object that rank `root` passed, on every rank (pickled: only from peers that you trust)."""
         check_rank(root, self.size, "root")
         data = encode(value) if self.rank == root else np.empty(0, np.uint8)
-        with _Calling(self, Kind.BROADCAST_OBJECT, root=root):
-            length = np.array([data.size], np.int64)
-            self._broadcast(length, root)
-            data = data.copy() if self.rank == root else np.empty(int(length[0]), np.uint8)
-            self._broadcast(data, root)
+        with Calling(self, Kind.BROADCAST_OBJECT, root=root):
+            data = self._share_bytes(data, root)
         return decode(data)
 
     def all_gather_object(self, value: Any) -> list[Any]:
         """The objects of all ranks, in rank order, on every rank (pickled: only from peers that you trust)."""
         data = encode(value)
-        with _Calling(self, Kind.ALL_GATHER_OBJECT):
-            lengths, width = self._gather_lengths(data)
-            gathered = np.empty(self.size * width, np.uint8)
-            self._all_gather(gathered, pad(data, width))
-        return [decode(row[:n]) for row, n in zip(gathered.reshape(self.size, width), lengths, strict=True)]
+        with Calling(self, Kind.ALL_GATHER_OBJECT):
+            parts = self._gather_bytes(data)
+        return [decode(part) for part in parts]
 
     def gather_object(self, value: Any, root: int = 0) -> list[Any] | None:
         """The objects of all ranks, in rank order, on rank `root`; None elsewhere."""
         check_rank(root, self.size, "root")
         data = encode(value)
-        with _Calling(self, Kind.GATHER_OBJECT, root=root):
+        with Calling(self, Kind.GATHER_OBJECT, root=root):
             lengths, width = self._gather_lengths(data)
             gathered = np.empty(self.size * width, np.uint8) if self.rank == root else None
             self._gather(gathered, pad(data, width), root)
@@ -256,7 +254,7 @@ class Communicator(ABC):
                 got = "None" if values is None else str(len(values))
                 raise CommError(f"expected a list of {self.size} objects on rank {root}, one for each rank, got {got}")
             parts = [encode(value) for value in values]
-        with _Calling(self, Kind.SCATTER_OBJECT, root=root):
+        with Calling(self, Kind.SCATTER_OBJECT, root=root):
             lengths = np.array([part.size for part in parts] or [0] * self.size, np.int64)
             self._broadcast(lengths, root)
             width = int(lengths.max())
@@ -287,7 +285,7 @@ class Communicator(ABC):
         check_peer(buffer, source, self.rank, self.size, "source")
         if not isinstance(buffer, np.ndarray):
             host = np.empty(buffer.size, buffer.dtype)
-            return DeviceWork(self._irecv(host, source, tag), buffer, host)
+            return DeviceReceive(self._irecv(host, source, tag), buffer, host)
         return self._irecv(buffer, source, tag)
 
     # ---- groups, memory, life ----------------------------------------------------------------------------------
@@ -300,7 +298,7 @@ class Communicator(ABC):
             key: the order of the ranks in it.
             options: its timeout and stall warning; those of this group by default.
         """
-        with _Calling(self, Kind.SPLIT):
+        with Calling(self, Kind.SPLIT):
             return self._split(color, key, self.options if options is None else options)
 
     def empty(self, n: int, dtype: Any) -> Array:
@@ -309,49 +307,42 @@ class Communicator(ABC):
         A collective call: every rank passes the same n and dtype. The memory lives as long as arrays on it live.
         """
         kind = np.dtype(dtype)
-        with _Calling(self, Kind.EMPTY, elements=n, code=lookup(kind).code):
+        with Calling(self, Kind.EMPTY, elements=n, code=lookup(kind).code):
             return self._empty(n, kind)
 
-    def submit(self, function: Callable[[], None], arrays: Sequence[Array] = ()) -> Work:
+    def submit(self, function: Callable[[], None], arrays: Sequence[Any] = ()) -> Work:
         """Run `function`, which calls collectives of this communicator, in the background, in order of submission.
 
         Args:
             function: called in the background thread; later calls from this thread wait until it is done.
-            arrays: what the returned work gives as its result.
+            arrays: Tensors or arrays that it writes, which the returned work gives as its result.
         """
         self._check_usable()
         if self.size == 1:
             function()
             return CompletedWork(list(arrays))
-        if self._fifo is None:
-            self._fifo = Fifo(f"distgrad-{self.name}-{self.rank}", self.options.timeout)
-        return self._fifo.submit(function, list(arrays))
+        buffer = device_buffer(arrays)
+        if buffer is None:
+            return self._background().submit(function, list(arrays))
+        task = self._beside.prepare(function, list(arrays), buffer)
+        if self._transport is not None and self._transport.runs_ahead:  # it needs no thread
+            task.run()
+            return task.work(CompletedWork(list(arrays)))
+        return task.work(self._background().submit(task.run, list(arrays)))
 
     def close(self) -> None:
         """Free what the communicator holds. A collective call; the communicator cannot be used afterwards."""
         if self._fifo is not None:
             self._fifo.close()
             self._fifo = None
+        if self._transport is not None:
+            self._transport.close(abort=self._broken is not None)
+            self._transport = None
         if self._broken is None:
             self._close()
         self._broken = self._broken or "it was closed (by destroy_process_group, or by close)"
 
-    # ---- what a backend implements -----------------------------------------------------------------------------
-
-    @abstractmethod
-    def _all_reduce(self, buffer: Array, op: ReduceOp) -> None: ...
-
-    @abstractmethod
-    def _broadcast(self, buffer: Array, root: int) -> None: ...
-
-    @abstractmethod
-    def _all_gather(self, output: Array, input: Array) -> None: ...
-
-    @abstractmethod
-    def _isend(self, buffer: Array, dest: int, tag: int) -> Work: ...
-
-    @abstractmethod
-    def _irecv(self, buffer: Array, source: int, tag: int) -> Work: ...
+    # ---- what a backend implements, besides `HostCollectives` --------------------------------------------------
 
     @abstractmethod
     def _split(self, color: int | None, key: int, options: Options) -> "Communicator | None": ...
@@ -359,51 +350,55 @@ class Communicator(ABC):
     @abstractmethod
     def _close(self) -> None: ...
 
-    # ---- what a backend may replace by something faster --------------------------------------------------------
-
     def _begin(self, call: Call) -> None:
         """Announce a collective, in which the backend then meets all ranks at least once and compares their calls."""
-        self._call = call
 
     def _fail(self, reason: str) -> None:
         """A collective failed on this rank; a backend that can tell the peers does."""
         self._failure = reason
 
-    def _barrier(self) -> None:
-        self._all_reduce(np.zeros(1, np.uint8), ReduceOp.MAX)
+    def _check_peers(self, waited: float, doing: str) -> None:
+        """Raise if a peer cannot answer any more, or after the timeout: for waits outside the host's collectives."""
+        if waited > self.options.timeout:
+            raise CommTimeoutError(f"rank {self.rank} gave up {doing} after {waited:.1f} s")
 
-    def _reduce(self, buffer: Array, root: int, op: ReduceOp) -> None:
-        result = buffer if self.rank == root else buffer.copy()
-        self._all_reduce(result, op)
+    def _over_mpi(self) -> "Communicator | None":
+        """The group over MPI that this one stands on, if any: itself, or what it owns."""
+        return None
 
-    def _reduce_scatter(self, output: Array, input: Array, op: ReduceOp) -> None:
-        result = input.copy()
-        self._all_reduce(result, op)
-        output[...] = result[self.rank * output.size : (self.rank + 1) * output.size]
+    # ---- what collectives stand on -----------------------------------------------------------------------------
 
-    def _gather(self, output: Array | None, input: Array, root: int) -> None:
-        everything = np.empty(self.size * input.size, input.dtype) if output is None else output
-        self._all_gather(everything, input)
+    def _route(self, buffer: Array) -> Collectives:
+        """Who works on this buffer: this backend in host memory, else the transport for devices.
 
-    def _scatter(self, output: Array, input: Array | None, root: int) -> None:
-        everything = np.empty(self.size * output.size, output.dtype) if input is None else input
-        self._broadcast(everything, root)
-        output[...] = everything[self.rank * output.size : (self.rank + 1) * output.size]
+        Within a call on all ranks; the first one with a buffer on a device agrees on the transport.
+        """
+        if isinstance(buffer, np.ndarray):
+            return self
+        if self._transport is None:
+            self._transport = choose(self, buffer)
+            self.sums_in_order = self.sums_in_order and self._transport.sums_in_order
+        return self._transport
 
-    def _all_to_all(self, output: Array, input: Array, gets: Sequence[int], puts: Sequence[int]) -> None:
-        self._barrier()
-        targets = np.split(output, np.cumsum(gets)[:-1])
-        sources = np.split(input, np.cumsum(puts)[:-1])
-        peers = [peer for peer in range(self.size) if peer != self.rank]
-        works = [self._irecv(targets[peer], peer, _ALL_TO_ALL_TAG) for peer in peers]
-        works += [self._isend(sources[peer], peer, _ALL_TO_ALL_TAG) for peer in peers]
-        targets[self.rank][...] = sources[self.rank]
-        for work in works:
-            work.wait()
+    def _background(self) -> Fifo:
+        if self._fifo is None:
+            self._fifo = Fifo(f"distgrad-{self.name}-{self.rank}", self.options.timeout)
+        return self._fifo
 
-    def _empty(self, n: int, dtype: "np.dtype[np.generic]") -> Array:
-        self._barrier()
-        return np.empty(n, dtype)
+    def _share_bytes(self, data: Array, root: int = 0) -> Array:
+        """The bytes of rank `root` on every rank."""
+        length = np.array([data.size], np.int64)
+        self._broadcast(length, root)
+        data = data.copy() if self.rank == root else np.empty(int(length[0]), np.uint8)
+        self._broadcast(data, root)
+        return data
+
+    def _gather_bytes(self, data: Array) -> list[Array]:
+        """The bytes of all ranks, in rank order, on every rank."""
+        lengths, width = self._gather_lengths(data)
+        gathered = np.empty(self.size * width, np.uint8)
+        self._all_gather(gathered, pad(data, width))
+        return [row[:n] for row, n in zip(gathered.reshape(self.size, width), lengths, strict=True)]
 
     # ---- checks ------------------------------------------------------------------------------------------------
 
@@ -415,46 +410,3 @@ class Communicator(ABC):
         lengths = np.empty(self.size, np.int64)
         self._all_gather(lengths, np.array([data.size], np.int64))
         return lengths, int(lengths.max())
-
-
-_ALL_TO_ALL_TAG = 32001  # apart from the tags that users choose
-
-
-class _Calling:
-    """The frame around every collective: order, announcement, time, and the end of the group after an error."""
-
-    __slots__ = ("_call", "_communicator", "_nbytes", "_started")
-
-    def __init__(
-        self,
-        communicator: Communicator,
-        kind: Kind,
-        buffer: Array | None = None,
-        op: int = -1,
-        root: int = -1,
-        elements: int = 0,
-        code: int = 0,
-    ) -> None:
-        if buffer is None:
-            self._call, self._nbytes = Call(kind, elements, code, op, root), 0
-        else:
-            self._call = Call(kind, elements or buffer.size, lookup(buffer.dtype).code, op, root)
-            self._nbytes = buffer.nbytes
-        self._communicator = communicator
-
-    def __enter__(self) -> None:
-        group = self._communicator
-        if group._fifo is not None:
-            group._fifo.drain()
-        group._check_usable()
-        self._started = time.perf_counter()
-        group._begin(self._call)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        group = self._communicator
-        group.statistics.add(time.perf_counter() - self._started, self._nbytes)
-        if error is not None:
-            group._broken = f"{self._call} failed with {type(error).__name__}: {error}"
-            group._fail(f"{type(error).__name__}: {error}")

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .._typing import Array, HasArray
+from ..backend import backend_of
 from ..errors import CommError
 from ._buffers import DeviceArray
 from ._communicator import Communicator
@@ -36,16 +37,20 @@ class _Flat:
             self.array[...] = self.buffer.reshape(self.array.shape)
 
     def fill(self, values: Array) -> None:
-        """Overwrite with a flat host array."""
-        if isinstance(self.buffer, DeviceArray):
-            self.buffer.set(values)
-        else:
-            self.buffer[...] = values
+        """Overwrite with a flat array of the same kind of memory."""
+        self.buffer[...] = values
         self.write_back()
 
-    def host(self) -> Array:
-        """The contents as a flat host array."""
-        return self.buffer.get() if isinstance(self.buffer, DeviceArray) else self.buffer
+    def rows(self, count: int) -> Array:
+        """New memory of the same kind for `count` such buffers, shape (count, n)."""
+        made: Array = backend_of(self.buffer).xp.empty((count, self.buffer.size), self.buffer.dtype)
+        return made
+
+
+def _joined(flats: Sequence[_Flat]) -> Array:
+    """The buffers one after the other, in new memory of the same kind."""
+    made: Array = backend_of(flats[0].buffer).xp.concatenate([flat.buffer for flat in flats])
+    return made
 
 
 def _check_array(array: object) -> None:
@@ -146,7 +151,7 @@ def all_gather(
     targets, source = _flats(tensor_list, found.size, True, "tensor_list"), _Flat(tensor, write=False)
 
     def work() -> None:
-        rows = np.empty((found.size, source.buffer.size), source.buffer.dtype)
+        rows = source.rows(found.size)
         found.all_gather(rows.reshape(-1), source.buffer)
         for target, row in zip(targets, rows, strict=True):
             target.fill(row)
@@ -184,7 +189,7 @@ def reduce_scatter(
     target, sources = _Flat(output, write=True), _flats(input_list, found.size, False, "input_list")
 
     def work() -> None:
-        found.reduce_scatter(target.buffer, np.concatenate([source.host() for source in sources]), op)
+        found.reduce_scatter(target.buffer, _joined(sources), op)
         target.write_back()
 
     return _run(found, work, [target], async_op)
@@ -205,7 +210,7 @@ def gather(
     targets = _flats(_on_root(gather_list, found.rank == root, "gather_list"), _if(found, root), True, "gather_list")
 
     def work() -> None:
-        rows = np.empty((len(targets), source.buffer.size), source.buffer.dtype)
+        rows = source.rows(len(targets))
         found.gather(rows.reshape(-1) if targets else None, source.buffer, root)
         for target, row in zip(targets, rows, strict=True):
             target.fill(row)
@@ -229,7 +234,7 @@ def scatter(
     sources = _flats(entries, _if(found, root), False, "scatter_list")
 
     def work() -> None:
-        whole = np.concatenate([source.host() for source in sources]) if sources else None
+        whole = _joined(sources) if sources else None
         found.scatter(target.buffer, whole, root)
         target.write_back()
 
@@ -282,12 +287,14 @@ def all_to_all(
     sources = _flats(input_tensor_list, found.size, False, "input_tensor_list")
 
     def work() -> None:
-        whole = np.concatenate([source.host() for source in sources])
+        whole = _joined(sources)
         counts = [int(target.buffer.size) for target in targets]
-        result = np.empty(sum(counts), whole.dtype)
+        result = backend_of(whole).xp.empty(sum(counts), whole.dtype)
         found.all_to_all(result, whole, counts, [int(source.buffer.size) for source in sources])
-        for target, part in zip(targets, np.split(result, np.cumsum(counts)[:-1]), strict=True):
-            target.fill(part)
+        start = 0
+        for target, count in zip(targets, counts, strict=True):
+            target.fill(result[start : start + count])
+            start += count
 
     return _run(found, work, targets, async_op)
 

@@ -93,6 +93,13 @@ class HierarchicalCommunicator(Communicator):
 
     # ---- required ----------------------------------------------------------------------------------------------
 
+    def _check_peers(self, waited: float, doing: str) -> None:
+        self._node._check_peers(waited, doing)
+        self._base._check_peers(waited, doing)
+
+    def _over_mpi(self) -> Communicator | None:
+        return self._base._over_mpi()
+
     def _begin(self, call: Call) -> None:
         self._base._begin(call)
         self._node._begin(call)

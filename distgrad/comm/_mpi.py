@@ -46,7 +46,7 @@ class MpiCommunicator(Communicator):
     """
 
     name: ClassVar[str] = "mpi"
-    sums_in_order: ClassVar[bool] = False  # MPI chooses its algorithm by the size of the message
+    sums_in_order = False  # MPI chooses its algorithm by the size of the message
 
     def __init__(
         self,
@@ -86,6 +86,14 @@ class MpiCommunicator(Communicator):
         self._messages = meeting
 
     # ---- required ----------------------------------------------------------------------------------------------
+
+    def _check_peers(self, waited: float, doing: str) -> None:
+        for peer in range(self.size):
+            if peer != self.rank:
+                self._meeting.check(peer, waited, doing)
+
+    def _over_mpi(self) -> "MpiCommunicator":
+        return self
 
     def _begin(self, call: Call) -> None:
         self._meeting.announce(call)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from .._typing import Array
+from ._collectives import Collectives
 from ._communicator import Communicator, Options
 from ._statistics import Statistics
 from ._types import ReduceOp, Work
@@ -31,6 +32,9 @@ class SerialCommunicator(Communicator):
     ) -> None:
         super().__init__(0, 1, ranks, options, statistics)
 
+    def _route(self, buffer: Array) -> Collectives:
+        return self  # what it does is the same in any memory
+
     def _all_reduce(self, buffer: Array, op: ReduceOp) -> None:
         pass
 
@@ -38,6 +42,9 @@ class SerialCommunicator(Communicator):
         pass
 
     def _all_gather(self, output: Array, input: Array) -> None:
+        output[...] = input
+
+    def _all_to_all(self, output: Array, input: Array, gets: Sequence[int], puts: Sequence[int]) -> None:
         output[...] = input
 
     def _isend(self, buffer: Array, dest: int, tag: int) -> Work:

@@ -89,6 +89,14 @@ class ShmCommunicator(Communicator):
 
     # ---- required ----------------------------------------------------------------------------------------------
 
+    def _check_peers(self, waited: float, doing: str) -> None:
+        for peer in range(self.size):
+            if peer != self.rank:
+                self._board.check(peer, waited, doing)
+
+    def _over_mpi(self) -> Communicator | None:
+        return self._base._over_mpi()
+
     def _begin(self, call: Call) -> None:
         self._board.announce(call)
 

@@ -5,9 +5,12 @@ import platform
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..errors import CommError
-from ._communicator import Communicator
+
+if TYPE_CHECKING:
+    from ._communicator import Communicator
 
 # The node that each rank of the default group shall pretend to be on, for tests of several nodes on one machine.
 _pretended: tuple[int, ...] = ()
@@ -72,7 +75,7 @@ class Topology:
     nodes: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def discover(cls, group: Communicator) -> "Topology":
+    def discover(cls, group: "Communicator") -> "Topology":
         """Ask all ranks of a group. A collective call."""
         name = node_name()
         if _pretended:

@@ -9,7 +9,8 @@ error. Where CuPy's behaviour differs from NumPy's, it follows CuPy, as far as w
   products;
 * NumPy's functions do not take its arrays. (CuPy hands such calls back to itself. We want none.)
 
-`syncs` counts how often the program had to wait for the device. There are two devices; memory is the host's.
+`state.syncs` counts how often the program had to wait for the device. There are two devices; memory is the host's.
+Streams and events are in `fake_cuda`, NCCL is in `fake_nccl`.
 """
 
 import functools
@@ -26,8 +27,9 @@ import scipy.special
 from distgrad.backend import _cupy as cupy_backend
 from distgrad.backend import backends_by_array_type
 from distgrad.backend._cupy import _optim as cupy_optim
-from tests.backend import cuda_on_host
+from tests.backend import cuda_on_host, fake_cuda, fake_nccl
 from tests.backend.cupy_api import Entry, read
+from tests.backend.fake_cuda import Hold, Stream, current_stream, settle, state
 
 API = read()
 _ADDED = {"int32", "int64", "uint32", "uint64", "float16", "float32", "float64"}
@@ -35,8 +37,6 @@ _AT = {"add": _ADDED, "subtract": {"int32", "uint32"}, **dict.fromkeys(("maximum
 _REDUCED = {"add": "sum", "multiply": "prod"}
 _ACCUMULATED = {"add": "cumsum", "multiply": "cumprod"}
 _TAKES_HOST = {"array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray", "full", "full_like", "asnumpy"}
-
-state = SimpleNamespace(syncs=0, device=0, linalg="ignore")
 
 
 def _host(value: Any, take_host: bool = False) -> Any:
@@ -86,17 +86,25 @@ class Flags:
 class ndarray:
     """An array on the fake device, around one in host memory."""
 
-    __slots__ = ("__weakref__", "_host", "_where")
+    __slots__ = ("__weakref__", "_hold", "_raw", "_where")
     __array_ufunc__ = None  # NumPy's operators leave a mixed operation to ours, which refuse
     __hash__ = None  # type: ignore[assignment]
 
-    _host: Any
+    _raw: Any
     _where: int
+    _hold: Hold | None
+
+    @property
+    def _host(self) -> Any:
+        """What is in the memory when all that the current stream was given is done."""
+        settle()
+        return self._raw
 
     @classmethod
     def _of(cls, host: Any, where: int | None = None) -> "ndarray":
         self = cls.__new__(cls)
-        self._host, self._where = host.view(np.ndarray), state.device if where is None else where
+        self._raw, self._where = host.view(np.ndarray), state.device if where is None else where
+        self._hold = Hold(self._raw) if state.late else None
         return self
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
@@ -108,7 +116,7 @@ class ndarray:
     # ---- what it is ----
     @property
     def flags(self) -> Flags:
-        return Flags(self._host)
+        return Flags(self._raw)
 
     @property
     def device(self) -> Any:
@@ -116,38 +124,39 @@ class ndarray:
 
     @property
     def data(self) -> Any:
-        return SimpleNamespace(ptr=self._host.ctypes.data)
+        return SimpleNamespace(ptr=self._raw.ctypes.data)
 
     @property
     def base(self) -> Any:
-        return None if self._host.base is None else ndarray._of(self._host.base, self._where)
+        return None if self._raw.base is None else ndarray._of(self._raw.base, self._where)
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
         return dict(self._host.__array_interface__, version=3, stream=1)
 
     def __len__(self) -> int:
-        return len(self._host)
+        return len(self._raw)
 
     def __iter__(self) -> Iterator["ndarray"]:
-        if self._host.ndim == 0:
+        if self._raw.ndim == 0:
             raise TypeError("iteration over a 0-d array")
-        return (self[i] for i in range(len(self._host)))
+        return (self[i] for i in range(len(self._raw)))
 
     # ---- to the host and back ----
     def get(self, stream: Any = None, order: str = "C", out: Any = None, blocking: bool = True) -> Any:
-        _waits()
         if out is None:
-            return self._host.copy(order)
-        out[...] = self._host
+            out, blocking = np.empty_like(self._raw, order="K" if order == "A" else order), True
+        elif not isinstance(out, np.ndarray) or out.dtype != self._raw.dtype or out.shape != self._raw.shape:
+            raise TypeError("get: `out` must be a NumPy array of the same dtype and shape")
+        fake_cuda.to_host(self._raw, out, stream or current_stream(), blocking)
         return out
 
     def set(self, arr: Any, stream: Any = None) -> None:
-        if not isinstance(arr, np.ndarray) or arr.dtype != self._host.dtype or arr.shape != self._host.shape:
+        if not isinstance(arr, np.ndarray) or arr.dtype != self._raw.dtype or arr.shape != self._raw.shape:
             raise TypeError("set: only a NumPy array of the same dtype and shape can be set")
-        if not (self._host.flags.c_contiguous or self._host.flags.f_contiguous):
+        if not (self._raw.flags.c_contiguous or self._raw.flags.f_contiguous):
             raise RuntimeError("Cannot set to non-contiguous array")
-        self._host[...] = arr
+        fake_cuda.to_device(arr, self._raw, stream or current_stream())
 
     def item(self) -> Any:
         _waits()
@@ -187,17 +196,31 @@ class ndarray:
 
     # ---- indices ----
     def __getitem__(self, index: Any) -> "ndarray":
-        return ndarray._of(self._host[_index(self._host, index)], self._where)
+        return ndarray._of(_view(self, lambda raw: raw[_index(raw, index)]), self._where)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        place = _index(self._host, index)
-        if isinstance(value, np.ndarray) and value.ndim and not any(isinstance(p, np.ndarray) for p in place):
+        place = _index(self._raw, index)
+        basic = not any(isinstance(p, np.ndarray) for p in place)
+        if isinstance(value, np.ndarray) and value.ndim and basic:
             raise ValueError("non-scalar numpy.ndarray cannot be used for fill")
+        if state.late and basic and isinstance(value, (ndarray, bool, int, float)):
+            target, source = self._raw, value._raw if isinstance(value, ndarray) else value
+            np.broadcast_to(source, target[place].shape)  # an error comes at once
+            current_stream().queue.add(lambda: target.__setitem__(place, source))
+            return
         self._host[place] = _host(value, take_host=True)
 
 
 def _restored(host: Any) -> ndarray:
     return ndarray._of(host)
+
+
+def _view(array: ndarray, function: Callable[[Any], Any]) -> Any:
+    """What NumPy's function returns: a view needs no values yet, a copy does."""
+    result = function(array._raw)
+    if isinstance(result, np.ndarray) and np.may_share_memory(result, array._raw):
+        return result
+    return function(array._host)
 
 
 def _index(array: Any, index: Any) -> tuple[Any, ...]:
@@ -234,17 +257,23 @@ def _plain_part(part: Any) -> Any:
 # ---- methods and operators -------------------------------------------------------------------------------------------
 
 
+_VIEWS = ("view", "reshape", "ravel", "transpose", "swapaxes", "squeeze")
+
+
 def _method(name: str, entry: Entry) -> Callable[..., Any]:
     def method(self: ndarray, *args: Any, **kwargs: Any) -> Any:
         _check_arguments(f"ndarray.{name}", entry, args, kwargs)
-        if name == "nonzero" and self._host.ndim == 0:
+        if name == "nonzero" and self._raw.ndim == 0:
             raise ValueError("Calling nonzero on 0d arrays is not allowed.")
         if name in ("nonzero", "tobytes"):
             _waits()
         if name == "take":
-            args = (_wrapped(self._host, args[0], args[1] if len(args) > 1 else kwargs.get("axis")), *args[1:])
+            args = (_wrapped(self._raw, args[0], args[1] if len(args) > 1 else kwargs.get("axis")), *args[1:])
         with np.errstate(all="ignore"):
-            result = getattr(self._host, name)(*_host(args), **_host(kwargs))
+            if name in _VIEWS:
+                result = _view(self, lambda raw: getattr(raw, name)(*args, **kwargs))
+            else:
+                result = getattr(self._host, name)(*_host(args), **_host(kwargs))
         out = kwargs.get("out")
         return out if out is not None else _device(result)
 
@@ -265,6 +294,11 @@ def _operator(name: str) -> Callable[..., Any]:
     def method(self: ndarray, *other: Any) -> Any:
         if other and not isinstance(other[0], (ndarray, np.ndarray, np.generic, int, float, complex)):
             return NotImplemented
+        if state.late and name.startswith("__i") and name != "__invert__" and not isinstance(other[0], np.ndarray):
+            target, source = self._raw, other[0]._raw if isinstance(other[0], ndarray) else other[0]
+            np.broadcast_to(source, target.shape)  # an error comes at once
+            current_stream().queue.add(lambda: _ignoring(function, target, source))
+            return self
         operands = (self._host, *_host(other))
         with np.errstate(all="ignore"):
             result = function(*(operands[::-1] if reflected else operands))
@@ -273,8 +307,13 @@ def _operator(name: str) -> Callable[..., Any]:
     return method
 
 
+def _ignoring(function: Callable[..., Any], *operands: Any) -> None:
+    with np.errstate(all="ignore"):
+        function(*operands)
+
+
 def _property(name: str) -> property:
-    return property(lambda self: _device(getattr(self._host, name)))
+    return property(lambda self: _device(getattr(self._raw, name)))
 
 
 _OPERATORS = "add sub mul truediv floordiv mod divmod pow matmul lshift rshift and or xor"
@@ -417,7 +456,8 @@ class Device:
         return self
 
     def synchronize(self) -> None:
-        _waits()
+        with self:
+            fake_cuda.synchronize_device()
 
     def __enter__(self) -> "Device":
         self._before.append(state.device)
@@ -490,14 +530,21 @@ def _make() -> tuple[ModuleType, ModuleType]:
             setattr(target, short, value)
     properties = {"name": b"stand-in", "major": 9, "minor": 0}
     runtime = SimpleNamespace(
-        getDeviceCount=lambda: 2, getDeviceProperties=lambda number: properties, memGetInfo=lambda: (1 << 20, 1 << 30)
-    )
+        getDeviceCount=lambda: 2, getDeviceProperties=lambda number: properties, memGetInfo=lambda: (1 << 20, 1 << 30),
+        deviceGetPCIBusId=lambda number: f"{fake_nccl.machine()}:{number:02x}:00.0",
+        hostRegister=fake_cuda.host_register, hostUnregister=fake_cuda.host_unregister,
+        CUDARuntimeError=fake_cuda.CUDARuntimeError,
+    )  # fmt: skip
+    cuda = SimpleNamespace(
+        Device=Device, Stream=Stream, Event=fake_cuda.Event, get_current_stream=current_stream, runtime=runtime,
+        alloc_pinned_memory=fake_cuda.alloc_pinned_memory,
+    )  # fmt: skip
     name = "lib.stride_tricks.as_strided"
     strided = _function(name, np.lib.stride_tricks.as_strided, API[name])
     top.__dict__.update(
         ndarray=ndarray, ufunc=ufunc, linalg=linalg, RawModule=RawModule, is_available=lambda: True, newaxis=None,
         asnumpy=lambda a: a.get() if isinstance(a, ndarray) else np.asarray(a),
-        get_default_memory_pool=_pool, cuda=SimpleNamespace(Device=Device, runtime=runtime),
+        get_default_memory_pool=_pool, cuda=cuda,
         lib=SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=strided)),
     )  # fmt: skip
     for module in (linalg, special, top):
@@ -513,19 +560,26 @@ def _seterr(*, linalg: str) -> None:
 
 
 @contextmanager
-def installed() -> Iterator[ModuleType]:
-    """Inside, the stand-in is what ``import cupy`` finds, and ``"cuda"`` means its first device."""
-    modules = {"cupy": cupy, "cupyx": _module("cupyx", seterr=_seterr), "cupyx.scipy.special": special}
+def installed(late: bool = False) -> Iterator[ModuleType]:
+    """Inside, the stand-in is what ``import cupy`` finds, and ``"cuda"`` means its first device; `late` as in State."""
+    modules = {
+        "cupy": cupy,
+        "cupyx": _module("cupyx", seterr=_seterr),
+        "cupyx.scipy.special": special,
+        "cupy.cuda.nccl": fake_nccl.module,
+    }
     before = {name: sys.modules.get(name) for name in modules}
     sys.modules.update(modules)
     _forget()
-    state.device, state.linalg = 0, "ignore"
+    state.reset()
+    state.late = late
     plain = cupy_optim._plain
     if cuda_on_host.compiler() is None:
         cupy_optim._plain = lambda arrays: False  # type: ignore[assignment]
     try:
         yield cupy
     finally:
+        state.late = False
         cupy_optim._plain = plain
         for name, module in before.items():
             if module is None:

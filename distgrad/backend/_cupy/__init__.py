@@ -2,3 +2,4 @@
 
 from ._load import cuda_backend as cuda_backend
 from ._load import cuda_problem as cuda_problem
+from ._streams import CupyStreams as CupyStreams

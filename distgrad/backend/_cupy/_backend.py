@@ -11,6 +11,7 @@ from .._backend import Backend
 from .._device import device
 from ._kernels import CupyKernels
 from ._namespace import CupyNamespace
+from ._streams import CupyStreams
 
 
 class CudaBackend(Backend):
@@ -30,6 +31,7 @@ class CudaBackend(Backend):
         self.array_type = cupy.ndarray
         kernels = CupyKernels(cupy, special)
         self.kernels = kernels
+        self.streams = CupyStreams(cupy)
         self.namespace = CupyNamespace(cupy, kernels.special, kernels.ufuncs)
 
     def asarray(self, value: Any) -> Array:
