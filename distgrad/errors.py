@@ -62,3 +62,7 @@ class CommTimeoutError(CommError, TimeoutError):
 
 class LaunchError(DistgradError):
     """The launcher's command line or its surroundings cannot work."""
+
+
+class ChaosError(DistgradError, RuntimeError):
+    """An error that the user asked for, with `--chaos` of the launcher."""

@@ -4,7 +4,7 @@ Nodes run when all gradients that flow into them have arrived, youngest first. L
 so a parameter used in several places is summed first and accumulated, and announced to its hooks, once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from heapq import heappop, heappush
 from typing import Any
@@ -15,7 +15,14 @@ from ._accumulate import accumulate_grad, announce, in_dtype, sum_tensor_to, sum
 from ._base import TensorBase, wrap
 from ._graph_namespace import graph_namespace
 from ._mode import anomaly, no_grad
-from ._node import LEAF, NODE, OUTPUT, Node, OutputOf
+from ._node import LEAF, NODE, OUTPUT, HookHandle, Node, OutputOf
+
+_pass_hooks: dict[int, Callable[[list[Any]], None]] = {}
+
+
+def register_pass_hook(hook: Callable[[list[Any]], None]) -> HookHandle:
+    """Calls ``hook(leaves)`` at the start of every backward pass, with the leaves that will receive gradients."""
+    return HookHandle(_pass_hooks, hook)
 
 
 def _dependencies(roots: Sequence[Any]) -> dict[Any, int]:
@@ -83,6 +90,10 @@ class Pass:
         if self.captured is not None:
             self.useful = _leading_to({key[0] for key in self.captured}, roots)
         self.counts = _dependencies(roots)
+        if _pass_hooks and self.captured is None:
+            leaves = [target for target in self.counts if target.kind == LEAF]
+            for hook in tuple(_pass_hooks.values()):
+                hook(leaves)
         for target, start in zip(targets, starts, strict=True):
             self.add(target, start)
         for root in dict.fromkeys(roots):

@@ -18,6 +18,21 @@ Params = Iterable[Tensor] | Iterable[Group] | Iterable[tuple[str, Tensor]]
 Closure = Callable[[], Any]
 
 
+# Hooks around the steps of all optimizers.
+_every_pre_hook: dict[int, Callable[..., Any]] = {}
+_every_post_hook: dict[int, Callable[..., Any]] = {}
+
+
+def register_optimizer_step_pre_hook(hook: Callable[..., Any]) -> HookHandle:
+    """Calls ``hook(optimizer, args, kwargs)`` before each step of every optimizer; see `register_step_pre_hook`."""
+    return HookHandle(_every_pre_hook, hook)
+
+
+def register_optimizer_step_post_hook(hook: Callable[..., Any]) -> HookHandle:
+    """Calls ``hook(optimizer, args, kwargs)`` after each step of every optimizer."""
+    return HookHandle(_every_post_hook, hook)
+
+
 def number(value: Any) -> float:
     """A hyperparameter as a Python float; it may be given as a tensor of one element."""
     return value if value.__class__ is float else float(value)
@@ -273,7 +288,7 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(step)
     def wrapped(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
-        for hook in tuple(self._pre_hooks.values()) if self._pre_hooks else ():
+        for hook in _in_turn(_every_pre_hook, self._pre_hooks):
             changed = hook(self, args, kwargs)
             if changed is not None:
                 if not isinstance(changed, tuple) or len(changed) != 2:
@@ -283,11 +298,15 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
                 args, kwargs = changed
         self._opt_called = True
         result = step(self, *args, **kwargs)
-        for hook in tuple(self._post_hooks.values()) if self._post_hooks else ():
+        for hook in _in_turn(self._post_hooks, _every_post_hook):
             hook(self, args, kwargs)
         return result
 
     return wrapped
+
+
+def _in_turn(first: dict[int, Callable[..., Any]], then: dict[int, Callable[..., Any]]) -> tuple[Any, ...]:
+    return (*first.values(), *then.values()) if first or then else ()
 
 
 def call_closure(closure: Closure | None) -> Any:
