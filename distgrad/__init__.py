@@ -39,8 +39,10 @@ data, parallel = _data, _parallel  # where `import distgrad.data` looks for it
 distributed = comm
 utils = _ModuleType("distgrad.utils", "Pages that torch keeps under `torch.utils`.")
 utils.data = _data  # type: ignore[attr-defined]
+utils.checkpoint = _recompute = _page(f"{__name__}._activation_checkpoint")  # type: ignore[attr-defined]
 nn.parallel = _parallel  # type: ignore[attr-defined]
-for _name, _module in {"distributed": comm, "nn.parallel": _parallel, "utils": utils, "utils.data": _data}.items():
+_elsewhere = {"distributed": comm, "nn.parallel": _parallel, "utils": utils, "utils.data": _data}
+for _name, _module in {**_elsewhere, "utils.checkpoint": _recompute}.items():
     _sys.modules[f"{__name__}.{_name}"] = _module
 
 _FROM_PAGES = {"save": checkpoint, "load": checkpoint, "DistributedDataParallel": _parallel}

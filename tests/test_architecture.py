@@ -37,6 +37,7 @@ LEVELS = {
     "special": 4,
     "_type_names": 4.5,
     "_parameter": 4.5,  # a Tensor by another name
+    "_activation_checkpoint": 4.5,  # the page utils.checkpoint
     "arena": 5,
     "nn": 5,
     "data": 5,

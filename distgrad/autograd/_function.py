@@ -66,6 +66,17 @@ class FunctionCtx(Node):
             tensors[position]._target = self if self.outputs == 1 else OutputOf(self, index, self.outputs)
         return tuple(tensors)
 
+    def forget(self, region: Any) -> None:
+        super().forget(region)
+        self.saved_list = ()
+
+    def remember(self, other: Any) -> None:
+        super().remember(other)
+        self.saved_list, self.saved_outputs = other.saved_list, other.saved_outputs
+
+    def saved_forms(self) -> list[Any]:
+        return [(t._data.shape, t._data.dtype) for t in self.saved_list if t is not None]
+
     def mark_dirty(self, *tensors: Any) -> None:
         """Says which inputs forward changed in place."""
         self.dirty = tensors

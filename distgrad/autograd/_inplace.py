@@ -166,7 +166,10 @@ def _keep_originals(target: Any, t: TensorBase, since: int | None) -> None:
     stack = [producer(target)[0]]
     while stack:
         node = stack.pop()
-        if node.saved is not None and any(array is data for array in node.saved):
+        if node.saved.__class__ is not tuple:  # it is computed again, when nothing is overwritten yet
+            node.cells = tuple(cell for cell in node.cells if cell is not t._cell)
+            node.versions = sum(cell[0] for cell in node.cells)
+        elif any(array is data for array in node.saved):
             copy = data.copy() if copy is None else copy
             node.saved = tuple(copy if array is data else array for array in node.saved)
             node.cells = tuple(cell for cell in node.cells if cell is not t._cell)

@@ -11,24 +11,32 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Mode(threading.local):
-    """State of one thread: `grad`, an autocast policy, and the observers (anomaly mode, profiler, tracer)."""
+    """State of one thread: `grad`, an autocast policy, and the observers (anomaly mode, profiler, tracer).
+
+    `collector` is told of every node that enters the graph (see `_recompute.py`).
+    """
 
     grad = True
     inference = False
     autocast: Callable[[Any, tuple[Any, ...]], tuple[Any, ...]] | None = None
     observers: tuple[Callable[..., None], ...] = ()
+    collector: Any = None
 
 
 mode = _Mode()
 
 
 class Intercepts:
-    """How many interceptors are on in any thread; operations look for theirs only when it is not zero."""
+    """How many interceptors are on in any thread, and how many collectors of nodes.
 
-    __slots__ = ("active",)
+    Operations look for theirs only when it is not zero.
+    """
+
+    __slots__ = ("active", "collecting")
 
     def __init__(self) -> None:
         self.active = 0
+        self.collecting = 0
 
 
 intercepts = Intercepts()

@@ -5,6 +5,7 @@ from itertools import count
 from typing import Any, ClassVar
 
 from .._typing import Array
+from ._mode import intercepts, mode
 
 _sequence = count(1)
 next_sequence: Callable[[], int] = _sequence.__next__
@@ -26,7 +27,7 @@ class Node:
         aux: what forward kept and is not differentiable: masks, indices, counts.
         edges: for each input, what its gradient flows to: a Node, an OutputOf, a leaf tensor, or None. It and what
             follows exist only once the node is linked.
-        saved: the arrays that backward receives; None once the graph was freed.
+        saved: the arrays that backward receives; None once the graph was freed; a region that can bring them back.
         sequence: creation order.
     """
 
@@ -40,7 +41,7 @@ class Node:
     needs: tuple[bool, ...]
     shapes: Any
     edges: tuple[Any, ...]
-    saved: Any  # a tuple; None once it was freed
+    saved: Any  # a tuple; None once it was freed; a Region
     cells: tuple[list[int], ...]
     versions: int
     sequence: int
@@ -84,6 +85,21 @@ class Node:
             versions += cell[0]
         self.versions = versions
         self.sequence = next_sequence()
+        if intercepts.collecting and mode.collector is not None:
+            mode.collector.add(self)
+
+    # What a region of the graph that is computed again does with its nodes; see `_recompute.py`.
+    def forget(self, region: Any) -> None:
+        """Gives up all that was kept; `region` can bring it back."""
+        self.saved, self.cache, self.aux = region, None, None
+
+    def remember(self, other: "Node") -> None:
+        """Takes what a node of the same operation on the same values has kept."""
+        self.saved, self.cache, self.aux = other.saved, other.cache, other.aux
+
+    def saved_forms(self) -> list[Any]:
+        """Shape and dtype of each saved array."""
+        return [(a.shape, a.dtype) for a in self.saved if hasattr(a, "dtype")]
 
     def get_extra(self) -> "NodeExtra":
         """The rarely needed part, made on first use."""

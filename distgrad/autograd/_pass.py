@@ -219,11 +219,8 @@ class Pass:
 
     def raw_step(self, node: Node, g: Any) -> Any:
         saved = node.saved
-        if saved is None:
-            raise AutogradError(
-                f"{node.name()}: trying to backward through the graph a second time, but what it had saved was freed. "
-                "Pass retain_graph=True to the first backward() or grad() call"
-            )
+        if saved.__class__ is not tuple:
+            saved = _recomputed(node)
         cells = node.cells
         if cells:
             versions = 0
@@ -256,8 +253,10 @@ class Pass:
 
     def graph_step(self, node: Node, g: Any) -> Any:
         """As `raw_step` on Tensors, recording the gradient computation itself."""
-        if node.saved is None or node.__class__ is not Node:
-            return self.raw_step(node, g)  # which raises, or has a Function's own way
+        if node.__class__ is not Node:
+            return self.raw_step(node, g)  # which has a Function's own way
+        if node.saved.__class__ is not tuple:
+            _recomputed(node)
         versions = sum(cell[0] for cell in node.cells)
         if versions != node.versions:
             raise _modified(node, versions)
@@ -332,6 +331,17 @@ def _check_nan(node: Node, grads: Any) -> None:
             raise AutogradError(
                 f"Function '{node.name()}' returned nan values in its {index}th output, the gradient of its input"
             )
+
+
+def _recomputed(node: Node) -> Any:
+    """What a node saved, computed again where it was not kept."""
+    if node.saved is None:
+        raise AutogradError(
+            f"{node.name()}: trying to backward through the graph a second time, but what it had saved was freed. "
+            "Pass retain_graph=True to the first backward() or grad() call"
+        )
+    node.saved.refill()
+    return node.saved
 
 
 def _saved_tensors(node: Node) -> list[Any]:
