@@ -18,10 +18,15 @@ from importlib import import_module
 from types import FrameType
 from typing import NamedTuple
 
+from ._binding import POLICIES, Binding, choose, read_cpus
+
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 # What distgrad itself put into THREAD_VARIABLES. Children inherit both; a value equal to the record is not the user's.
 RECORD_VARIABLE = "DISTGRAD_NUM_THREADS_SET"
+
+# Which cores a rank stays on, one of POLICIES; `launch --bind` sets it.
+BIND_VARIABLE = "DISTGRAD_BIND"
 
 # The process id of the rank that the environment describes.
 RANK_VARIABLE = "DISTGRAD_RANK_PID"
@@ -101,11 +106,11 @@ def _read_slurm(environ: Mapping[str, str]) -> Job:
     rank, world_size, local_rank, node, step = map(int, values)
     if world_size == 1 or step >= 2**31:  # Slurm numbers its batch and interactive pseudo-steps from the top
         return SINGLE
-    tasks = _expand_tasks(environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    tasks = expand_tasks(environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
     return Job("slurm", rank, world_size, local_rank, tasks[node] if node < len(tasks) else local_rank + 1)
 
 
-def _expand_tasks(text: str) -> list[int]:
+def expand_tasks(text: str) -> list[int]:
     """Tasks of each node from Slurm's short form: "4(x2),3" is [4, 4, 3]."""
     counts: list[int] = []
     for tasks, repeat in re.findall(r"(\d+)(?:\(x(\d+)\))?", text):
@@ -142,13 +147,34 @@ def _cpu_quota(path: str = "/sys/fs/cgroup/cpu.max") -> int:
     return sys.maxsize if quota == "max" else math.ceil(int(quota) / int(period))
 
 
+def bound_by_launcher(own: frozenset[int]) -> bool:
+    """Whether what started this rank has given it fewer cores than the ranks of the node have together."""
+    try:
+        return len(own) < len(os.sched_getaffinity(os.getppid()))
+    except (AttributeError, OSError):
+        return False
+
+
+def _apply_binding(job: Job, environ: Mapping[str, str]) -> Binding | None:
+    """Stay on this rank's cores, before the BLAS creates threads; None where the rank is left as it is."""
+    policy = environ.get(BIND_VARIABLE) or "none"
+    if policy not in POLICIES:
+        raise ValueError(f"expected {BIND_VARIABLE} to be one of {', '.join(POLICIES)}, got {policy!r}")
+    if policy == "none" or not job.in_mpi_job or bound_by_launcher(pool):
+        return None
+    binding = choose(policy, read_cpus(pool), job.local_rank, job.local_size)
+    if binding is not None:
+        os.sched_setaffinity(0, binding.cpus)
+    return binding
+
+
 def user_threads(environ: Mapping[str, str]) -> dict[str, str]:
     """The thread variables that the user set, as against those that a parent running distgrad left behind."""
     ours = environ.get(RECORD_VARIABLE)
     return {name: environ[name] for name in THREAD_VARIABLES if name in environ and environ[name] != ours}
 
 
-def _apply_threads(job: Job) -> int | None:
+def _apply_threads(job: Job, binding: Binding | None) -> int | None:
     """Give each rank its share of the cores as BLAS threads; None where the choice was left to the user or the BLAS."""
     if user_threads(os.environ):
         return None
@@ -156,7 +182,7 @@ def _apply_threads(job: Job) -> int | None:
         os.environ.pop(name, None)  # what a parent decided for itself does not bind this process
     if job.local_size == 1:
         return None
-    count = usable_cores(job)
+    count = min(usable_cores(job), binding.cores) if binding else usable_cores(job)
     for name in (RECORD_VARIABLE, *THREAD_VARIABLES):
         os.environ[name] = str(count)
     if "numpy" in sys.modules:
@@ -319,17 +345,20 @@ def _is_child_of_rank(environ: Mapping[str, str]) -> bool:
     return owner == str(os.getppid()) or (multiprocessing is not None and multiprocessing.parent_process() is not None)
 
 
-def _start() -> tuple[Job, int | None]:
-    """The job and the number of threads of this process; a rank leaves its mark for its children to see."""
+def _start() -> tuple[Job, Binding | None, int | None]:
+    """The job, the place and the number of threads of this process; a rank leaves its mark for its children to see."""
     if _is_child_of_rank(os.environ):
-        return SINGLE, None  # the rank's own thread count, inherited, is right for its children as well
+        return SINGLE, None, None  # the rank's own place and thread count, inherited, are right for its children too
     job = read_job(os.environ)
     if job.in_mpi_job:
         os.environ[RANK_VARIABLE] = str(os.getpid())
-    return job, _apply_threads(job)
+    binding = _apply_binding(job, os.environ)
+    return job, binding, _apply_threads(job, binding)
 
 
-job, threads = _start()
+# The logical CPUs that this process could use when it began.
+pool = frozenset(os.sched_getaffinity(0)) if sys.platform == "linux" else frozenset(range(os.cpu_count() or 1))
+job, binding, threads = _start()
 pmi_descriptor = _read_descriptor(os.environ) if job.kind == "hydra" else None  # the socket to Hydra
 kvs_descriptor = pmi_descriptor if _answers_about_keys(os.environ) else None  # the same, where it may be asked
 pmix_namespace = os.environ.get("PMIX_NAMESPACE") if job.kind == "openmpi" else None  # what Open MPI calls this job

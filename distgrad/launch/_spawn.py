@@ -1,25 +1,63 @@
-"""`-n`: starts the job through the right mpirun, waits for it, and shows the first failure last."""
+"""`-n`: starts the job through the right mpirun, waits for it, shows the first failure last, and starts it again."""
 
+import itertools
+import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from pathlib import Path
+from collections.abc import Mapping
 from types import FrameType
+from typing import NamedTuple
 
-from ..comm._abort import KEYBOARD_INTERRUPT_CODE, die_with_parent
-from ..comm._last_words import Report, read_reports, with_rank
+from .._parent_death import die_with_parent
+from .._reports import KEYBOARD_INTERRUPT_CODE, Inbox, Report, with_rank
+from ..errors import LaunchError
+from . import _env
+from ._deaths import Death, Deaths
 from ._mpirun import mpirun_command
 from ._request import Request
 
+USAGE_ERROR = 2  # the exit status of a command line that cannot work, as argparse and most tools have it
 POLL = 0.2  # seconds between two looks for failures
 GRACE = 3.0  # seconds that mpirun has to end the job once a rank has failed
+BACKOFF, LONGEST_BACKOFF = 0.5, 30.0  # seconds before the first restart, doubled for each one after it
+
+
+class Ending(NamedTuple):
+    """How one start of the job ended."""
+
+    code: int
+    reports: list[Report]  # the cause first
+    began: bool  # the ranks had met, as far as can be seen from here
+    death: Death | None = None  # of the rank that ended first, where none left a word
+    interrupted: bool = False  # by Ctrl-C: what ranks say about that is no cause
+
+    @property
+    def cause(self) -> str:
+        """Why the job ended, in a line."""
+        if not self.reports:
+            return str(self.death or f"status {self.code}, and no rank left a word")
+        return with_rank(self.reports[0]).splitlines()[-1]
+
+    @property
+    def may_restart(self) -> bool:
+        """Whether another start can end differently: not after Ctrl-C, a wrong command line, or without any start."""
+        return self.began and not self.interrupted and self.status not in (0, USAGE_ERROR, KEYBOARD_INTERRUPT_CODE)
+
+    @property
+    def status(self) -> int:
+        """The exit status that the user sees: of the rank that failed first, or mpirun's."""
+        if self.interrupted:
+            return KEYBOARD_INTERRUPT_CODE
+        if not self.reports and self.code != 0 and self.death is not None:
+            return self.death.code or self.code
+        return self.reports[0].code if self.reports else self.code
 
 
 def spawn(request: Request) -> int:
-    """Start `request.nproc` ranks and wait for them.
+    """Start `request.nproc` ranks and wait for them; again when they fail, as often as the request says.
 
     Returns:
         The status of the rank that failed first, or mpirun's.
@@ -28,36 +66,56 @@ def spawn(request: Request) -> int:
         LaunchError: there is no MPI, or no mpirun that belongs to it.
     """
     command = mpirun_command(request)
+    environment = _env.of_mpirun(request.env, request.bind)
+    _make_log_dir(request.log_dir)
     signal.signal(signal.SIGTERM, _exit_on_signal)
-    with tempfile.TemporaryDirectory(prefix="distgrad-launch-") as directory:
-        try:
-            code = _run(command + _rank_command(request, directory), Path(directory))
-        except _Interrupted as interrupted:
-            return _conclude(KEYBOARD_INTERRUPT_CODE, interrupted.reports)
-        return _conclude(code, read_reports(Path(directory)))
+    for restart in itertools.count():
+        ending = _start(command, request, restart, environment)
+        _conclude(ending, request)
+        if restart == request.max_restarts or not ending.may_restart:
+            return ending.status
+        _wait_before(restart + 1, request.max_restarts, ending.cause)
+    raise AssertionError("itertools.count ends never")
 
 
-class _Interrupted(Exception):
-    """Ctrl-C came.
-
-    Args:
-        reports: what ranks had said before: what they say later is only what Ctrl-C has done to them.
-    """
-
-    def __init__(self, reports: list[Report]) -> None:
-        super().__init__()
-        self.reports = reports
+def _make_log_dir(directory: str | None) -> None:
+    try:
+        if directory is not None:
+            os.makedirs(directory, exist_ok=True)
+    except OSError as error:
+        raise LaunchError(f"expected a --log-dir that can be written to, got {directory!r}: {error}") from error
 
 
-def _rank_command(request: Request, directory: str) -> list[str]:
+def _wait_before(restart: int, limit: int, cause: str) -> None:
+    delay = min(BACKOFF * 2 ** (restart - 1), LONGEST_BACKOFF)
+    print(f"distgrad.launch: restart {restart} of {limit} in {delay:g} s after: {cause}", file=sys.stderr, flush=True)
+    time.sleep(delay)
+
+
+def _start(command: list[str], request: Request, restart: int, environment: Mapping[str, str]) -> Ending:
+    inbox = Inbox()
+    try:
+        whole = [*command, *_rank_command(request, inbox.address, restart)]
+        return _run(whole, inbox, environment, bool(request.hosts))
+    finally:
+        inbox.close()
+
+
+def _rank_command(request: Request, inbox: str, restart: int) -> list[str]:
     """The command line of one rank: this launcher again, inside the job."""
-    options = ["--report-dir", directory]
+    options = ["--inbox", inbox]
+    if request.max_restarts:
+        options += ["--restart", f"{restart}/{request.max_restarts}"]
     if request.tag_output:
         options.append("--tag-output")
+    if request.log_dir is not None:
+        options += ["--log-dir", request.log_dir]
     if request.timeout is not None:
         options += ["--timeout", str(request.timeout)]
     if request.stall_warn is not None:
         options += ["--stall-warn", str(request.stall_warn)]
+    if request.chaos is not None:
+        options += ["--chaos", request.chaos]
     if request.is_module:
         options.append("-m")
     return [sys.executable, "-m", "distgrad.launch", *options, request.script, *request.arguments]
@@ -67,26 +125,32 @@ def _exit_on_signal(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def _run(command: list[str], directory: Path) -> int:
-    process = subprocess.Popen(command, preexec_fn=lambda: die_with_parent(signal.SIGTERM))
-    threading.Thread(target=_end_when_late, args=(process, directory), daemon=True).start()
+def _run(
+    command: list[str], inbox: Inbox, environment: Mapping[str, str] | None = None, remote: bool = False
+) -> Ending:
+    process = subprocess.Popen(command, env=environment, preexec_fn=lambda: die_with_parent(signal.SIGTERM))
+    deaths = Deaths(process.pid)
+    threading.Thread(target=_end_when_late, args=(process, inbox), daemon=True).start()
     try:
         code = process.wait()  # without a timeout: with one, Python looks only every 50 ms
-        return code if code >= 0 else 128 - code
     except KeyboardInterrupt:
-        raise _Interrupted(read_reports(directory)) from None
+        before = inbox.read()
+        _end(process)
+        return Ending(KEYBOARD_INTERRUPT_CODE, before, began=True, interrupted=True)
     finally:
         _end(process)
+    # Ranks of other hosts do not reach the inbox.
+    return Ending(code if code >= 0 else 128 - code, inbox.read(), remote or inbox.job_began(), deaths.first())
 
 
-def _end_when_late(process: "subprocess.Popen[bytes]", directory: Path) -> None:
+def _end_when_late(process: "subprocess.Popen[bytes]", inbox: Inbox) -> None:
     """End mpirun some time after a rank has failed, should it not end by itself: an MPI may fail to abort."""
     while process.poll() is None:
-        if any(directory.glob("rank*.json")):
+        time.sleep(POLL)
+        if process.poll() is None and inbox.read():
             time.sleep(GRACE)
             process.kill()
             return
-        time.sleep(POLL)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
@@ -100,21 +164,20 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def _conclude(code: int, reports: list[Report]) -> int:
+def _conclude(ending: Ending, request: Request) -> None:
     """Say why the job ended, the cause last, where the eye falls."""
-    if reports:
-        first, *others = reports
+    if ending.reports:
+        first, *others = ending.reports
         for report in others:
             if report.text != first.text:
                 print(with_rank(report._replace(text=report.text.rstrip().splitlines()[-1])), end="", file=sys.stderr)
         print(with_rank(first), end="", file=sys.stderr)
-        return first.code
-    if code == KEYBOARD_INTERRUPT_CODE:
+    elif ending.status == KEYBOARD_INTERRUPT_CODE:
         print("distgrad.launch: KeyboardInterrupt", file=sys.stderr)
-    elif code != 0:
-        print(
-            f"distgrad.launch: the job ended with status {code} and no rank left a word: one was killed from outside "
-            "(out of memory?), crashed in native code, or called os._exit",
-            file=sys.stderr,
+    elif ending.code != 0 and not request.is_alone:
+        where = f"; {request.log_dir}/rank*.log may say more" if request.log_dir is not None else ""
+        unknown = (
+            f"the job ended with status {ending.code} and no rank left a word: one was killed from outside (out of "
+            "memory?), crashed in native code, or called os._exit"
         )
-    return code
+        print(f"distgrad.launch: {ending.death or unknown}{where}", file=sys.stderr)

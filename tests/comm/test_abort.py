@@ -4,15 +4,15 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 from types import TracebackType
 
 import pytest
 
+from distgrad._reports import Inbox, Report, open_inbox, with_rank
 from distgrad.comm import _abort, _last_words
 from distgrad.comm._board import Board, board_bytes
 from distgrad.comm._communicator import Options
-from distgrad.comm._last_words import Report, deliver, read_reports, with_rank
+from distgrad.comm._last_words import deliver
 from distgrad.errors import CommTimeoutError, PeerLostError
 from tests.jobs import clean_environment
 
@@ -78,17 +78,19 @@ def test_every_line_says_its_rank() -> None:
     assert with_rank(REPORT) == "[rank 2] Traceback\n[rank 2]   here\n[rank 2] ValueError: cause\n"
 
 
-def test_a_report_goes_to_the_parent_where_there_is_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    deliver(REPORT, tmp_path)
-    assert read_reports(tmp_path) == [REPORT]
+def test_a_report_goes_to_the_parent_where_there_is_one(capfd: pytest.CaptureFixture[str]) -> None:
+    inbox = Inbox()
+    deliver(REPORT, open_inbox(inbox.address))
+    assert inbox.read() == [REPORT]
     assert capfd.readouterr().err == ""
+    inbox.close()
 
 
-def test_a_report_goes_to_the_screen_where_its_folder_is_gone(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    deliver(REPORT, tmp_path / "gone")
+def test_a_report_goes_to_the_screen_where_there_is_no_inbox(capfd: pytest.CaptureFixture[str]) -> None:
+    closed = os.open(os.devnull, os.O_RDONLY)
+    deliver(REPORT, closed)
     deliver(REPORT, None)
+    os.close(closed)
     assert capfd.readouterr().err == 2 * with_rank(REPORT)
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from distgrad.errors import LaunchError
-from distgrad.launch import _mpirun
+from distgrad.launch import _library, _mpirun
 from distgrad.launch._request import Request, parse
 from tests.jobs import ROOT, clean_environment
 
+HOSTFILE = ROOT / "launch" / "hostfile.example"
+SLURM = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_TASKS_PER_NODE": "2(x2)"}
 SAYS = {"openmpi": "mpirun (Open MPI) 5.0.11", "hydra": "HYDRA build details:"}
 VERSIONS = {"openmpi": "Open MPI v5.0.11, package: x\0", "hydra": "MPICH Version: 5.0.2\nMPICH Release date: x"}
 
@@ -45,12 +47,12 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]
     ],
 )
 def test_families(version: str, family: str) -> None:
-    assert _mpirun.mpi_family(version) == family
+    assert _library.family_of(version) == family
 
 
 def test_an_unknown_mpi_is_named() -> None:
     with pytest.raises(LaunchError, match=r"'Fujitsu MPI'.*own launcher"):
-        _mpirun.mpi_family("Fujitsu MPI\nmore")
+        _library.family_of("Fujitsu MPI\nmore")
 
 
 @pytest.mark.parametrize("family", ["openmpi", "hydra"])
@@ -80,13 +82,14 @@ def test_no_mpirun() -> None:
 
 def command(family: str, monkeypatch: pytest.MonkeyPatch, *argv: str, root: bool = False, batch: bool = False) -> str:
     """The mpirun line for these arguments of the launcher."""
-    monkeypatch.setattr(_mpirun, "_library_version", lambda: VERSIONS[family])
+    monkeypatch.setattr(_mpirun, "mpi_family", lambda: family)
     monkeypatch.setattr(_mpirun, "find_mpirun", lambda family: "mpirun")
     monkeypatch.setattr(os, "geteuid", lambda: 0 if root else 1000)
     for name in ("SLURM_JOB_ID", "PBS_NODEFILE", "LSB_HOSTS", "PE_HOSTFILE"):
         monkeypatch.delenv(name, raising=False)
     if batch:
-        monkeypatch.setenv("SLURM_JOB_ID", "7")
+        for name, value in SLURM.items():
+            monkeypatch.setenv(name, value)
     request: Request = parse([*argv, __file__])
     return " ".join(_mpirun.mpirun_command(request))
 
@@ -97,16 +100,18 @@ ONE_NODE = "--oversubscribe --mca pml ob1 --mca btl self,sm"
 def test_lines_of_mpich(monkeypatch: pytest.MonkeyPatch) -> None:
     assert command("hydra", monkeypatch, "-n", "4") == "mpirun -n 4"
     assert command("hydra", monkeypatch, "-n", "4", "--hosts", "a:2,b:2") == "mpirun -n 4 -hosts a:2,b:2"
-    assert command("hydra", monkeypatch, "-n", "4", "--hostfile", __file__) == f"mpirun -n 4 -f {__file__}"
+    assert command("hydra", monkeypatch, "-n", "4", "--hostfile", str(HOSTFILE)) == "mpirun -n 4 -hosts node1:4,node2:4"
 
 
 def test_lines_of_open_mpi(monkeypatch: pytest.MonkeyPatch) -> None:
     start = "mpirun -n 4 --bind-to none"
     assert command("openmpi", monkeypatch, "-n", "4") == f"{start} {ONE_NODE}"
     assert command("openmpi", monkeypatch, "-n", "4", root=True) == f"{start} --allow-run-as-root {ONE_NODE}"
-    assert command("openmpi", monkeypatch, "-n", "4", "--hosts", "a:2,b:2") == f"{start} --host a:2,b:2"
-    assert command("openmpi", monkeypatch, "-n", "4", "--hostfile", __file__) == f"{start} --hostfile {__file__}"
-    assert command("openmpi", monkeypatch, "-n", "4", batch=True) == start
+    monkeypatch.setattr(_mpirun._env, "for_ranks", lambda given, bind: {"PATH": "", **dict(given)})
+    hosts = f"{start} --host a:2,b:2 -x PATH"
+    assert command("openmpi", monkeypatch, "-n", "4", "--hosts", "a:2,b:2") == hosts
+    assert command("openmpi", monkeypatch, "-n", "4", "--hosts", "a:2,b:2", "-x", "LR=1") == f"{hosts} -x LR"
+    assert command("openmpi", monkeypatch, "-n", "4", batch=True) == f"{start} --host n1:2,n2:2 -x PATH"
 
 
 @pytest.mark.parametrize("missing", ["mpi4py", "libmpi"])
@@ -128,3 +133,54 @@ def test_no_mpi_library(missing: str, tmp_path: Path) -> None:
     assert results[0].returncode == 2
     assert "-n needs an MPI library" in results[0].stderr and "pip install 'distgrad[mpich]'" in results[0].stderr
     assert (results[1].returncode, results[1].stdout) == (0, "ran\n")
+
+
+@pytest.mark.parametrize(("file", "family"), [("libmpi.so.40.30.1", "openmpi"), ("libmpi.so.12.2.6", "hydra")])
+def test_the_library_beside_python_is_known_without_loading_it(
+    file: str, family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed(tmp_path, monkeypatch, file)
+    assert _library._installed_family() is (None if family == "hydra" else family)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "hydra_pmi_proxy").touch()  # other libraries have MPICH's number too, with another mpirun
+    assert _library._installed_family() == family
+    assert _library.mpi_family() == family
+    assert "mpi4py" not in sys.modules
+
+
+def installed(prefix: Path, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+    """A virtual environment with mpi4py's wheel and this library."""
+    for name in ("MPI4PY_MPIABI", "MPI4PY_LIBMPI", "LD_PRELOAD"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delitem(sys.modules, "mpi4py", raising=False)
+    (prefix / "lib").mkdir()
+    (prefix / "lib" / file).touch()
+    (prefix / "lib" / ".".join(file.split(".")[:3])).symlink_to(file)
+    (prefix / "site" / "mpi4py").mkdir(parents=True)
+    (prefix / "site" / "mpi4py" / "__init__.py").touch()
+    (prefix / "site" / "mpi4py" / "MPI.openmpi.abi3.so").touch()
+    monkeypatch.syspath_prepend(str(prefix / "site"))
+    monkeypatch.setattr(sys, "exec_prefix", str(prefix))
+
+
+@pytest.mark.parametrize("doubt", ["MPI4PY_LIBMPI", "compiled", "unknown"])
+def test_where_that_is_in_doubt_the_library_is_asked(
+    doubt: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed(tmp_path, monkeypatch, "libmpi.so.99.1" if doubt == "unknown" else "libmpi.so.40.30.1")
+    if doubt == "MPI4PY_LIBMPI":
+        monkeypatch.setenv(doubt, "/opt/other/libmpi.so")
+    if doubt == "compiled":
+        (tmp_path / "site" / "mpi4py" / "MPI.openmpi.abi3.so").unlink()
+    assert _library._installed_family() is None
+    monkeypatch.setattr(_library, "library_version", lambda: VERSIONS["hydra"])
+    assert _library.mpi_family() == "hydra"
+
+
+def test_the_parent_loads_neither_numpy_nor_mpi() -> None:
+    """It starts in less than a tenth of a second."""
+    code = "import sys, distgrad.launch; print(sorted({'numpy', 'mpi4py', 'distgrad.comm._shm'} & set(sys.modules)))"
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=clean_environment(), capture_output=True, text=True, timeout=60
+    )
+    assert result.stdout == "[]\n", result.stderr

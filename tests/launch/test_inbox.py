@@ -1,0 +1,80 @@
+"""The inbox of the launcher's parent: what ranks leave in it is read in order, and nothing else is ever written to."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from distgrad import _reports
+from distgrad._reports import Inbox, Report, open_inbox, post, post_beginning
+from tests.jobs import clean_environment
+
+LATE, EARLY = Report(0, 2.0, False, 1, "later\nlines"), Report(3, 1.0, False, 3, "é first")
+LOST = Report(1, 0.5, True, 1, "PeerLostError")
+
+
+@pytest.fixture(params=["memfd", "file"])
+def inbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Inbox:
+    """Without a name, and as a temporary file where the system has no such thing."""
+    if request.param == "file":
+        monkeypatch.setattr(_reports.sys, "platform", "darwin")
+        monkeypatch.setattr(_reports.tempfile, "tempdir", str(tmp_path))
+    return Inbox()
+
+
+def test_the_cause_is_read_first(inbox: Inbox) -> None:
+    assert inbox.read() == []
+    for report in (LOST, LATE, EARLY):
+        descriptor = open_inbox(inbox.address)
+        assert descriptor is not None and post(report, descriptor)
+        os.close(descriptor)
+    assert inbox.read() == [EARLY, LATE, LOST]
+    inbox.close()
+
+
+def test_the_beginning_is_no_report(inbox: Inbox) -> None:
+    assert not inbox.job_began()
+    descriptor = open_inbox(inbox.address)
+    assert descriptor is not None and post_beginning(descriptor)
+    os.close(descriptor)
+    assert inbox.job_began() and inbox.read() == []
+    inbox.close()
+
+
+def test_another_process_reaches_it(inbox: Inbox) -> None:
+    code = f"from distgrad._reports import *; post(Report(2, 1.0, False, 5, 'far'), open_inbox({inbox.address!r}))"
+    subprocess.run([sys.executable, "-c", code], env=clean_environment(), check=True, timeout=60)
+    assert inbox.read() == [Report(2, 1.0, False, 5, "far")]
+    inbox.close()
+
+
+def test_half_a_line_is_no_report(inbox: Inbox) -> None:
+    descriptor = open_inbox(inbox.address)
+    assert descriptor is not None
+    post(EARLY, descriptor)
+    os.write(descriptor, b"[2, 1.0, fal")
+    os.close(descriptor)
+    assert inbox.read() == [EARLY]
+    inbox.close()
+
+
+def test_a_file_that_is_no_inbox_stays_as_it_is(inbox: Inbox, tmp_path: Path) -> None:
+    """On another host the same path may lead to a file of somebody else."""
+    token = inbox.address.rpartition(":")[2]
+    other = tmp_path / "other"
+    other.write_text("precious\n")
+    assert open_inbox(f"{other}:{token}") is None
+    assert open_inbox(f"{tmp_path / 'none'}:{token}") is None
+    assert other.read_text() == "precious\n"
+    inbox.close()
+
+
+def test_nothing_has_a_name() -> None:
+    if sys.platform != "linux":
+        pytest.skip("only Linux has files without a name that other processes can open")
+    inbox = Inbox()
+    assert inbox.address.startswith(f"/proc/{os.getpid()}/fd/")
+    inbox.close()
+    assert open_inbox(inbox.address) is None
