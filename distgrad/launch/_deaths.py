@@ -1,0 +1,179 @@
+"""Which rank of a job ended first, and how, for ranks that leave no word: seen from the parent of `-n`.
+
+mpirun ends all ranks within milliseconds after the first has died, and its own status is a mixture of theirs. So a
+thread finds the ranks of this host among mpirun's descendants and waits on them through Linux's process descriptors,
+which also tell how a process ended that is another one's child (since Linux 6.15).
+"""
+
+import fcntl
+import os
+import select
+import signal
+import struct
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import NamedTuple
+
+from .._environment import Job, read_job
+
+_LOOK = 0.02  # seconds between two looks for ranks that have not been seen yet, at first
+_REST = 0.2  # seconds between two looks whether all is over
+
+_AT_ONCE = 0.1  # seconds that mpirun needs at most to end the other ranks
+
+_BY_MPIRUN = (None, signal.SIGKILL, signal.SIGTERM)  # statuses that ranks have because of another one
+
+# From <linux/pidfd.h>: ioctl PIDFD_GET_INFO with a struct pidfd_info of 64 bytes, its mask for the exit status, and
+# the place of the two.
+_GET_INFO = 3 << 30 | 64 << 16 | 0xFF << 8 | 11
+_INFO_EXIT = 1 << 3
+_MASK_AT, _STATUS_AT = 0, 60
+
+
+class Death(NamedTuple):
+    """The end of a rank; `status` as os.wait has it, None where the kernel does not tell."""
+
+    rank: int
+    pid: int
+    status: int | None
+
+    @property
+    def code(self) -> int | None:
+        """The exit status that a shell would show."""
+        if self.status is None:
+            return None
+        code = os.waitstatus_to_exitcode(self.status)
+        return code if code >= 0 else 128 - code
+
+    def __str__(self) -> str:
+        who = f"rank {self.rank} (process {self.pid}) ended first, without a word"
+        if self.status is None:
+            return f"{who}: killed from outside (out of memory?), crashed in native code, or in os._exit"
+        code = os.waitstatus_to_exitcode(self.status)
+        if code >= 0:
+            return f"{who}: with status {code}, by os._exit or the like"
+        name = signal.Signals(-code).name
+        reasons = {"SIGKILL": "from outside (out of memory?)", "SIGTERM": "from outside"}
+        return f"{who}: killed by {name}, {reasons.get(name, 'a crash in native code')}"
+
+
+class Look(NamedTuple):
+    """A moment, in seconds, and what had ended then and not at the look before."""
+
+    time: float
+    deaths: list[Death]
+
+
+class Deaths:
+    """Watches the ranks of a job on this host.
+
+    Args:
+        mpirun: the process that starts them.
+    """
+
+    def __init__(self, mpirun: int) -> None:
+        self._mpirun = mpirun
+        self._ranks: dict[int, tuple[int, int]] = {}  # descriptor: rank, process
+        self._known: set[int] = set()
+        self._missing = True  # there may be ranks that were not seen yet
+        self._look = _LOOK
+        self._ended: list[tuple[float, list[int]]] = []  # time of a look, and the descriptors that it found ended
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="ends of ranks", daemon=True)
+        if sys.platform == "linux":
+            self._thread.start()
+
+    def first(self) -> Death | None:
+        """The rank whose end ended the job; None where that is not known. To be called when mpirun has ended."""
+        self._over.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        looks = [Look(at, [Death(*self._ranks[one], _status(one)) for one in found]) for at, found in self._ended]
+        for descriptor in self._ranks:
+            os.close(descriptor)
+        return _cause(looks)
+
+    def _watch(self) -> None:
+        poll = select.poll()
+        while not self._over.is_set():
+            if self._missing:
+                self._look_for_ranks(poll)
+            self._collect(poll, self._look if self._missing else _REST)
+        self._collect(poll, 0.0)
+
+    def _look_for_ranks(self, poll: "select.poll") -> None:
+        for pid, job in _ranks_below(self._mpirun):
+            if pid not in self._known:
+                with suppress(OSError):  # it has ended meanwhile
+                    descriptor = os.pidfd_open(pid)
+                    self._ranks[descriptor] = job.rank, pid
+                    self._known.add(pid)
+                    self._missing = len(self._known) < job.local_size
+                    poll.register(descriptor, select.POLLIN)
+        self._look = min(self._look * 1.2, _REST)
+
+    def _collect(self, poll: "select.poll", patience: float) -> None:
+        found = [descriptor for descriptor, _ in poll.poll(patience * 1000)]
+        for descriptor in found:
+            poll.unregister(descriptor)
+        if found:
+            self._ended.append((time.monotonic(), found))
+
+
+def _cause(looks: list[Look]) -> Death | None:
+    """The death that led to the others; None where several may be it."""
+    first = next((look for look in looks if any(death.status != 0 for death in look.deaths)), None)
+    if first is None:
+        return None
+    near = [death for look in looks if abs(look.time - first.time) < _AT_ONCE for death in look.deaths]
+    for candidates in (
+        [death for death in near if death.status not in (0, *_BY_MPIRUN)],
+        [death for death in near if death.status == 0],  # os._exit(0), which mpirun takes for a crash
+        [death for death in first.deaths if death.status != 0],
+    ):
+        if candidates:
+            return candidates[0] if len(candidates) == 1 else None
+    return None
+
+
+def _status(descriptor: int) -> int | None:
+    """How the process ended, as os.wait has it; None where the kernel does not tell."""
+    info = bytearray(64)
+    struct.pack_into("Q", info, _MASK_AT, _INFO_EXIT)
+    try:
+        fcntl.ioctl(descriptor, _GET_INFO, info)
+    except OSError:
+        return None
+    if not struct.unpack_from("Q", info, _MASK_AT)[0] & _INFO_EXIT:
+        return None
+    return int(struct.unpack_from("i", info, _STATUS_AT)[0])
+
+
+def _ranks_below(pid: int) -> list[tuple[int, Job]]:
+    """The ranks among the descendants of a process."""
+    found = []
+    for child in _children(pid):
+        job = read_job(_environment_of(child))
+        if job.in_mpi_job:
+            found.append((child, job))
+        else:
+            found += _ranks_below(child)
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    with suppress(OSError):  # it has ended
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children") as file:
+                found += map(int, file.read().split())
+    return found
+
+
+def _environment_of(pid: int) -> dict[str, str]:
+    with suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
+        pairs = (entry.partition(b"=") for entry in file.read().split(b"\0"))
+        return {os.fsdecode(name): os.fsdecode(value) for name, equals, value in pairs if equals}
+    return {}
