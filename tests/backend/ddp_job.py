@@ -1,6 +1,6 @@
 """Run under mpirun: two steps of DistributedDataParallel on the device against the CPU, then some collectives.
 
-    mpirun -n 2 python -m tests.backend.ddp_job stand-in|gpu mpi|shm
+mpirun -n 2 python -m tests.backend.ddp_job stand-in|gpu mpi|shm
 """
 
 import sys

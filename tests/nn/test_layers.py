@@ -248,7 +248,7 @@ def test_repr_is_torchs(module: nn.Module, text: str) -> None:
         (lambda: nn.Conv2d(3, 4, 3, padding="full"), "Invalid padding string 'full'"),
         (lambda: nn.Conv2d(3, 4, 3, padding="same", stride=2), "not supported for strided"),
         (lambda: nn.Conv2d(3, 4, 3, padding_mode="wrap"), "padding_mode must be one of"),
-        (lambda: nn.ConvTranspose2d(3, 4, 3, padding_mode="reflect"), "Only \"zeros\""),
+        (lambda: nn.ConvTranspose2d(3, 4, 3, padding_mode="reflect"), 'Only "zeros"'),
     ],
 )
 def test_wrong_arguments(make: Any, message: str) -> None:

@@ -89,9 +89,7 @@ def test_cubic_minimum() -> None:
 @pytest.mark.parametrize("coefficients", [[0, -1, 0.5], [0, -2, 1, 0.3, 0.1], [3, -1, 0, 0, 0.25]])
 def test_strong_wolfe_conditions_hold(coefficients: Any, length: float) -> None:
     start = polynomial(coefficients, 0.0)
-    found, calls = strong_wolfe(
-        lambda x: polynomial(coefficients, x), length, np.ones(1), start, start.slope, 1e-9, 25
-    )
+    found, calls = strong_wolfe(lambda x: polynomial(coefficients, x), length, np.ones(1), start, start.slope, 1e-9, 25)
     assert found.loss <= start.loss + 1e-4 * found.at * start.slope
     assert abs(found.slope) <= 0.9 * abs(start.slope)
     assert 1 <= calls <= 26
