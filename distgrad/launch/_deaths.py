@@ -10,7 +10,6 @@ import os
 import select
 import signal
 import struct
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -19,7 +18,7 @@ from typing import NamedTuple
 from .._environment import Job, read_job
 
 _LOOK = 0.02  # seconds between two looks for ranks that have not been seen yet, at first
-_REST = 0.2  # seconds between two looks whether all is over
+_LONGEST_LOOK = 1.0
 
 _AT_ONCE = 0.1  # seconds that mpirun needs at most to end the other ranks
 
@@ -80,28 +79,31 @@ class Deaths:
         self._missing = True  # there may be ranks that were not seen yet
         self._look = _LOOK
         self._ended: list[tuple[float, list[int]]] = []  # time of a look, and the descriptors that it found ended
-        self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="ends of ranks", daemon=True)
-        if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # before Linux 5.3, or a Python built on such; or another system
+            self._launcher = os.pidfd_open(mpirun)
             self._thread.start()
 
     def first(self) -> Death | None:
         """The rank whose end ended the job; None where that is not known. To be called when mpirun has ended."""
-        self._over.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        if self._thread.ident is None:
+            return None
+        self._thread.join()
         looks = [Look(at, [Death(*self._ranks[one], _status(one)) for one in found]) for at, found in self._ended]
-        for descriptor in self._ranks:
+        for descriptor in (self._launcher, *self._ranks):
             os.close(descriptor)
         return _cause(looks)
 
     def _watch(self) -> None:
         poll = select.poll()
-        while not self._over.is_set():
+        poll.register(self._launcher, select.POLLIN)
+        over = False
+        while not over:
             if self._missing:
                 self._look_for_ranks(poll)
-            self._collect(poll, self._look if self._missing else _REST)
-        self._collect(poll, 0.0)
+            ended = [descriptor for descriptor, _ in poll.poll(self._look * 1000 if self._missing else None)]
+            over = self._launcher in ended
+            self._note([descriptor for descriptor in ended if descriptor != self._launcher], poll)
 
     def _look_for_ranks(self, poll: "select.poll") -> None:
         for pid, job in _ranks_below(self._mpirun):
@@ -112,14 +114,13 @@ class Deaths:
                     self._known.add(pid)
                     self._missing = len(self._known) < job.local_size
                     poll.register(descriptor, select.POLLIN)
-        self._look = min(self._look * 1.2, _REST)
+        self._look = min(self._look * 1.2, _LONGEST_LOOK)
 
-    def _collect(self, poll: "select.poll", patience: float) -> None:
-        found = [descriptor for descriptor, _ in poll.poll(patience * 1000)]
-        for descriptor in found:
+    def _note(self, ended: list[int], poll: "select.poll") -> None:
+        for descriptor in ended:
             poll.unregister(descriptor)
-        if found:
-            self._ended.append((time.monotonic(), found))
+        if ended:
+            self._ended.append((time.monotonic(), ended))
 
 
 def _cause(looks: list[Look]) -> Death | None:

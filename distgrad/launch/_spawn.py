@@ -51,8 +51,8 @@ class Ending(NamedTuple):
         """The exit status that the user sees: of the rank that failed first, or mpirun's."""
         if self.interrupted:
             return KEYBOARD_INTERRUPT_CODE
-        if not self.reports and self.code != 0 and self.death is not None:
-            return self.death.code or self.code
+        if not self.reports and self.code != 0 and self.death is not None and self.death.code is not None:
+            return self.death.code or 1
         return self.reports[0].code if self.reports else self.code
 
 

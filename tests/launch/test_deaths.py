@@ -1,0 +1,95 @@
+"""Which rank ended first, and how: told apart from those that mpirun ends because of it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from distgrad.launch import _deaths
+from distgrad.launch._deaths import Death, Deaths, Look
+from tests.jobs import clean_environment
+
+KILLED, CRASHED, EXIT3 = signal.SIGKILL, signal.SIGSEGV, 3 << 8
+
+
+def looks(*found: tuple[float, list[tuple[int, int | None]]]) -> list[Look]:
+    return [Look(time, [Death(rank, 100 + rank, status) for rank, status in deaths]) for time, deaths in found]
+
+
+@pytest.mark.parametrize(
+    ("seen", "rank"),
+    [
+        (looks((1.0, [(2, KILLED)]), (1.01, [(0, KILLED), (1, KILLED)])), 2),
+        (looks((1.0, [(0, KILLED), (1, CRASHED), (2, KILLED)])), 1),
+        (looks((1.0, [(0, KILLED)]), (1.001, [(1, EXIT3)])), 1),  # the peers' ends were seen before
+        (looks((1.0, [(1, 0)]), (1.01, [(0, KILLED)]), (1.02, [(2, KILLED)])), 1),  # os._exit(0)
+        (looks((1.0, [(1, 0)]), (9.0, [(0, KILLED)]), (9.02, [(2, KILLED)])), 0),  # left in peace, long ago
+        (looks((1.0, [(0, KILLED), (1, KILLED)])), None),
+        (looks((1.0, [(2, None)]), (1.01, [(0, None)])), 2),  # a kernel that tells no status
+        (looks((1.0, [(0, 0), (1, 0)])), None),
+        ([], None),
+    ],
+)
+def test_the_cause(seen: list[Look], rank: int | None) -> None:
+    cause = _deaths._cause(seen)
+    assert (cause and cause.rank) == rank
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "text"),
+    [
+        (
+            KILLED,
+            137,
+            "rank 2 (process 7) ended first, without a word: killed by SIGKILL, from outside (out of memory?)",
+        ),
+        (CRASHED, 139, "killed by SIGSEGV, a crash in native code"),
+        (EXIT3, 3, "with status 3, by os._exit or the like"),
+        (None, None, "killed from outside (out of memory?), crashed in native code, or in os._exit"),
+    ],
+)
+def test_in_words(status: int | None, code: int | None, text: str) -> None:
+    death = Death(2, 7, status)
+    assert death.code == code and str(death).endswith(text)
+
+
+MPIRUN = """
+import os, subprocess, sys, time
+ranks = []
+for rank in range(3):
+    names = {"PMI_RANK": str(rank), "PMI_SIZE": "3", "MPI_LOCALRANKID": str(rank), "MPI_LOCALNRANKS": "3"}
+    ranks.append(subprocess.Popen(["sleep", "60"], env={**os.environ, **names}))
+time.sleep(1)
+ranks[1].send_signal(int(sys.argv[1]))
+ranks[1].wait()
+time.sleep(0.05)
+for rank in ranks:
+    rank.kill()
+    rank.wait()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="process descriptors are Linux's")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_processes(number: int) -> None:
+    environment = {name: value for name, value in clean_environment().items() if "PMI" not in name}
+    process = subprocess.Popen([sys.executable, "-c", MPIRUN, str(int(number))], env=environment)
+    deaths = Deaths(process.pid)
+    process.wait(30)
+    cause = deaths.first()
+    assert cause is not None and cause.rank == 1
+    assert cause.status in (number, None)  # None before Linux 6.15
+
+
+def test_a_job_that_ends_in_peace() -> None:
+    before = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
+    process = subprocess.Popen(["sleep", "0.3"], env=clean_environment())
+    deaths = Deaths(process.pid)
+    process.wait(30)
+    start = time.monotonic()
+    assert deaths.first() is None
+    assert time.monotonic() - start < 2
+    assert sys.platform != "linux" or len(os.listdir("/proc/self/fd")) == before
