@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from .._environment import job
 from ..comm import _abort
-from . import _allreduce_command, _scaling_command
+from . import _allreduce_command, _predict_command, _scaling_command
 from ._errors import BenchError
 
 USAGE_ERROR = 2
@@ -42,6 +42,11 @@ COMMANDS = {
         "put the results of several `scaling` jobs into one table and plot",
         _scaling_command.add_merge_arguments,
         _scaling_command.run_merge,
+    ),
+    "predict": Command(
+        "predict how training would scale on nodes that are not here, from what one and two ranks show",
+        _predict_command.add_arguments,
+        _predict_command.run,
     ),
 }
 

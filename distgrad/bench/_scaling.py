@@ -21,6 +21,7 @@ class Plan(NamedTuple):
         rounds: samples of each side; each is a block of steps.
         device: "cpu" or "cuda".
         bucket_mb: of DistributedDataParallel; None for its default.
+        overlap: whether it reduces during backward.
     """
 
     workloads: Sequence[str]
@@ -29,6 +30,7 @@ class Plan(NamedTuple):
     rounds: int
     device: str = "cpu"
     bucket_mb: float | None = None
+    overlap: bool = False
 
 
 def measure(group: Communicator, ranks_per_node: int, plan: Plan, progress: Callable[[str], None]) -> dict[str, Any]:
@@ -64,7 +66,7 @@ def measure_one(group: Communicator, name: str, batch: int, plan: Plan) -> dict[
     Returns:
         Seconds a step: "with" of the slowest rank for each round, "without" of every rank for each round.
     """
-    joint = Trainer(name, batch, plan.device, group, group.rank, plan.bucket_mb)
+    joint = Trainer(name, batch, plan.device, group, group.rank, plan.bucket_mb, plan.overlap)
     alone = Trainer(name, batch, plan.device, None, group.rank)
     joint.seconds(WARM_UP)
     alone.seconds(WARM_UP)
@@ -88,6 +90,7 @@ def measure_one(group: Communicator, name: str, batch: int, plan: Plan) -> dict[
         "workload": name,
         "batch": batch,
         "bucket_mb": plan.bucket_mb,
+        "overlap": plan.overlap,
         "device": plan.device,
         "steps": steps,
         "with": with_it,

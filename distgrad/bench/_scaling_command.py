@@ -19,7 +19,7 @@ from ._statistics import Summary, summarise
 from ._table import ranks_text, table, time_text
 from ._workloads import WORKLOADS
 
-KEY = ("workload", "mode", "ranks", "ranks_per_node", "bucket_mb", "device")
+KEY = ("workload", "mode", "ranks", "ranks_per_node", "bucket_mb", "overlap", "device")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1, help="BLAS threads of each rank that -n starts")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--bucket-mb", type=float, help="of DistributedDataParallel, instead of its own choice")
+    parser.add_argument("--overlap", action="store_true", help="reduce during backward")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)  # the job that -n has started
     _add_outputs(parser, "scaling")
 
@@ -81,6 +82,7 @@ def _inner_arguments(args: argparse.Namespace, file: Path) -> list[str]:
     """The command line of a job that `-n` starts."""
     options = ["--workloads", args.workloads, "--modes", args.modes, "--device", args.device, "--json", str(file)]
     options += ["--seconds", str(args.seconds), "--rounds", str(args.rounds), "--no-plot", "--inside"]
+    options += ["--overlap"] if args.overlap else []
     return ["scaling", *options, *([] if args.bucket_mb is None else ["--bucket-mb", str(args.bucket_mb)])]
 
 
@@ -93,9 +95,8 @@ def _measure_here(args: argparse.Namespace) -> int:
         if group.rank == 0:
             print(f"{ranks_text(group.size)}: {text}", file=sys.stderr, flush=True)
 
-    plan = Plan(
-        args.workloads.split(","), args.modes.split(","), args.seconds, args.rounds, args.device, args.bucket_mb
-    )
+    names, modes = args.workloads.split(","), args.modes.split(",")
+    plan = Plan(names, modes, args.seconds, args.rounds, args.device, args.bucket_mb, args.overlap)
     result = measure(group, local_size, plan, progress)
     if group.rank > 0:
         return 0
@@ -135,7 +136,7 @@ def rows_of(result: dict[str, Any]) -> list[dict[str, Any]]:
         alike = [
             other
             for other in result["runs"]
-            if all(other[name] == run[name] for name in ("workload", "mode", "bucket_mb", "device"))
+            if all(other[name] == run[name] for name in ("workload", "mode", "bucket_mb", "overlap", "device"))
         ]
         smallest = min(alike, key=lambda other: int(other["ranks"]))
         growth = 1.0 if run["mode"] == "weak" else smallest["ranks"] / run["ranks"]

@@ -34,7 +34,8 @@ class Trainer:
         group: whose ranks average their gradients; None for a model that is trained by this rank alone. Creating it is
             a collective call, and so is every step.
         seed: of the data, and of the weights where nobody else has a say in them.
-        bucket_mb: MiB of gradients that are reduced at once; None leaves it to DistributedDataParallel.
+        bucket_mb: MiB of gradients that are reduced at once with `overlap`; None for DistributedDataParallel's default.
+        overlap: reduce during backward.
     """
 
     def __init__(
@@ -45,11 +46,14 @@ class Trainer:
         group: Communicator | None = None,
         seed: int = 0,
         bucket_mb: float | None = None,
+        overlap: bool = False,
     ) -> None:
         self._program = build(name, batch, device, seed)
         self._model: Any = self._program.model
         if group is not None:
-            self._model = DistributedDataParallel(self._model, process_group=group, bucket_cap_mb=bucket_mb)
+            self._model = DistributedDataParallel(
+                self._model, process_group=group, bucket_cap_mb=bucket_mb, overlap=overlap
+            )
         self._optimizer = self._program.optimizer(self._model.parameters())
         self._on_gpu = device == "cuda"
         self.loss = float("nan")  # of the last step

@@ -1,0 +1,217 @@
+"""What the model has to know, measured: steps of one rank, memory, and all-reduces of two ranks."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import cuda
+from .._typing import Array
+from ..comm import Communicator, ReduceOp
+from ._allreduce import slowest
+from ._bandwidth import Bandwidth
+from ._errors import BenchError
+from ._model import Fits, Record
+from ._statistics import summarise
+from ._trainer import build
+from ._workloads import WORKLOADS, train_step
+
+FOOTPRINTS = tuple(1 << power for power in range(16, 27))  # 64 KiB to 64 MiB
+ALPHA_BYTES = 4096
+RECORDED_STEPS = 5  # steps whose gradients' times are taken; their median counts
+
+
+def measure(
+    group: Communicator, workloads: Sequence[str], seconds: float, device: str, progress: Callable[[str], None]
+) -> dict[str, Any]:
+    """Everything that a job of this size can tell. A collective call; jobs of one and of two ranks are needed.
+
+    Args:
+        group: the ranks.
+        workloads: whose steps are recorded.
+        seconds: for the steps of each workload.
+        device: "cpu" or "cuda".
+        progress: told what is being measured.
+    """
+    progress("memory")
+    bandwidth = Bandwidth(lambda value: slowest(group, value), group.barrier, group.size)
+    for _ in range(7):
+        bandwidth.measure()
+    found: dict[str, Any] = {"bandwidth": {str(group.size): summarise(bandwidth.samples).median}, "records": {}}
+    if group.size == 2:
+        progress("all-reduce")
+        found["all_reduce"] = measure_all_reduce(group)
+    for name in workloads:
+        progress(name)
+        found["records"][name] = record(group, name, seconds, device)
+    return found
+
+
+def measure_all_reduce(group: Communicator) -> dict[str, Any]:
+    """Fits of two ranks: alpha on cores of their own and on one core, beta by footprint. A collective call."""
+    alpha = time_all_reduce(group, ALPHA_BYTES)
+    points = []
+    for footprint in FOOTPRINTS:
+        seconds = time_all_reduce(group, footprint)
+        points.append([footprint, max(seconds - alpha, 0.0) / footprint])
+    return {"alpha": alpha, "alpha_shared": _on_one_core(lambda: time_all_reduce(group, ALPHA_BYTES)), "beta": points}
+
+
+def time_all_reduce(group: Communicator, nbytes: int, rounds: int = 9) -> float:
+    """Seconds of a mean over the ranks, in memory of the communicator; the median of a few blocks."""
+    buffer: Array = group.empty(nbytes // 4, np.float32)
+    buffer[...] = 0
+    samples = []
+    repeats = 1
+    for turn in range(rounds + 2):
+        group.barrier()
+        started = time.perf_counter()
+        for _ in range(repeats):
+            group.all_reduce(buffer, ReduceOp.AVG)
+        seconds = slowest(group, time.perf_counter() - started) / repeats
+        if turn < 2:
+            repeats = min(max(round(5e-3 / seconds), 1), 200)
+        else:
+            samples.append(seconds)
+    return summarise(samples).median
+
+
+def _on_one_core(call: Callable[[], float]) -> float:
+    """The result of a call during which this process keeps to the first core of the machine that it may use."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        return call()
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def record(group: Communicator, name: str, seconds: float, device: str) -> dict[str, Any]:
+    """Steps of a workload without communication, on all ranks at once. A collective call.
+
+    Returns:
+        What `Record` holds, with the seconds of every step of every rank.
+    """
+    program = build(name, WORKLOADS[name].batch, device, group.rank)
+    parameters = list(program.model.parameters())
+    optimizer = program.optimizer(parameters)
+
+    def synchronised() -> float:
+        if device == "cuda":
+            cuda.synchronize()
+        return time.perf_counter()
+
+    def step() -> None:
+        train_step(program, program.model, optimizer)
+
+    for _ in range(3):
+        step()
+    phases = [_phases(program, parameters, optimizer, synchronised) for _ in range(RECORDED_STEPS)]
+    steps: list[float] = []
+    group.barrier()
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(steps) < 5:
+        started = synchronised()
+        step()
+        steps.append(synchronised() - started)
+    typical = sorted(phases, key=lambda phase: sum(phase[:3]))[len(phases) // 2]
+    forward, backward, update, ready = typical
+    scale = summarise(steps).median / (forward + backward + update)  # the hooks took time, too
+    buffers = sum(b._data.nbytes for b in program.model.buffers())
+    return {
+        "forward": scale * forward,
+        "backward": scale * backward,
+        "optimizer": scale * update,
+        "ready": [[shape, scale * moment] for shape, moment in ready],
+        "steps": [value for values in group.all_gather_object(steps) for value in values],
+        "broadcasts": buffers,
+        "on_gpu": device == "cuda",
+    }
+
+
+Ready = list[tuple[list[int], float]]
+
+
+def _phases(
+    program: Any, parameters: Sequence[Any], optimizer: Any, now: Callable[[], float]
+) -> tuple[float, float, float, Ready]:
+    """Seconds of forward, backward and optimizer in one step, and when each gradient was there."""
+    arrived: Ready = []
+    begun = now()
+
+    def on_gradient(parameter: Any) -> None:
+        arrived.append((list(parameter.shape), now() - after_forward))
+
+    optimizer.zero_grad()
+    loss = program.loss(program.model)
+    after_forward = now()
+    handles = [p.register_post_accumulate_grad_hook(on_gradient) for p in parameters]
+    try:
+        loss.backward()
+    finally:
+        for handle in handles:
+            handle.remove()
+    after_backward = now()
+    optimizer.step()
+    return after_forward - begun, after_backward - after_forward, now() - after_backward, arrived
+
+
+def fits_of(profile: dict[str, Any]) -> Fits:
+    """The fits in a profile.
+
+    Raises:
+        BenchError: it lacks what a job of one rank, or of two, has to measure.
+    """
+    bandwidth = {int(ranks): float(value) for ranks, value in profile["bandwidth"].items()}
+    if not {1, 2} <= set(bandwidth) or "all_reduce" not in profile:
+        raise BenchError(f"expected profiles of jobs of 1 and of 2 ranks, got those of {sorted(bandwidth)}")
+    fit = profile["all_reduce"]
+    return Fits(
+        cores=profile["machine"]["cores"],
+        bandwidth=bandwidth,
+        alpha=fit["alpha"],
+        alpha_shared=fit["alpha_shared"],
+        beta=tuple((int(footprint), float(seconds)) for footprint, seconds in fit["beta"]),
+    )
+
+
+def record_of(profile: dict[str, Any], name: str) -> Record:
+    """The record of a workload in a profile.
+
+    Raises:
+        BenchError: there is none.
+    """
+    found = profile["records"].get(name)
+    if found is None:
+        raise BenchError(f"expected a record of {name!r} in the profile, got those of {sorted(profile['records'])}")
+    return Record(
+        forward=found["forward"],
+        backward=found["backward"],
+        optimizer=found["optimizer"],
+        ready=tuple((tuple(shape), float(moment)) for shape, moment in found["ready"]),
+        steps={int(ranks): tuple(values) for ranks, values in found["steps"].items()},
+        broadcasts=found["broadcasts"],
+        on_gpu=found["on_gpu"],
+    )
+
+
+def merge(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One profile from those of jobs of one and of two ranks. Phases and gradients are those of the smallest job.
+
+    Args:
+        parts: each with "ranks", "machine", and what `measure` returns.
+    """
+    merged: dict[str, Any] = {"machine": parts[0]["machine"], "bandwidth": {}, "records": {}}
+    for part in sorted(parts, key=lambda part: int(part["ranks"])):
+        merged["bandwidth"].update(part["bandwidth"])
+        if "all_reduce" in part:
+            merged["all_reduce"] = part["all_reduce"]
+        for name, found in part["records"].items():
+            steps = {str(part["ranks"]): found["steps"]}
+            if name in merged["records"]:
+                merged["records"][name]["steps"].update(steps)
+            else:
+                merged["records"][name] = {**found, "steps": steps}
+    return merged
