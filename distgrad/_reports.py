@@ -7,13 +7,13 @@ import json
 import os
 import signal
 import sys
-import tempfile
 from contextlib import suppress
 from typing import NamedTuple
 
 KEYBOARD_INTERRUPT_CODE = 128 + signal.SIGINT
 
 _BEGAN = "began"
+_FOLDER = "/tmp"  # for the inbox where files must have names; Python's tempfile would take long to load
 
 
 class Report(NamedTuple):
@@ -44,7 +44,8 @@ class Inbox:
         if sys.platform == "linux":
             self._file = os.memfd_create(self._token, os.MFD_CLOEXEC)
         else:
-            self._file, self._path = tempfile.mkstemp(prefix="distgrad-launch-")
+            self._path = f"{_FOLDER}/{self._token}"
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         os.write(self._file, f"{self._token}\n".encode())
 
     @property

@@ -279,6 +279,8 @@ def _join() -> None:
 
 def _mpi_problem() -> str | None:
     """Why the ranks of this job cannot use MPI; None if they can. Initialises MPI."""
+    if job.kind == "slurm" and not any(name.startswith("PMI") for name in os.environ):  # Open MPI would stop with 1
+        return f"srun offers its tasks no PMI, through which MPI connects them; {_SRUN}"
     try:
         mpi = load()
     except (ImportError, RuntimeError) as error:
@@ -288,8 +290,15 @@ def _mpi_problem() -> str | None:
     library = mpi.Get_library_version().splitlines()[0].strip("\0 ")
     return (
         f"the launcher ({job.kind}) started {job.world_size} ranks, but the MPI library that mpi4py loaded ({library}) "
-        f"sees {mpi.COMM_WORLD.Get_size()}; use the mpirun that belongs to that library"
+        f"sees {mpi.COMM_WORLD.Get_size()}; {_SRUN if job.kind == 'slurm' else _MPIRUN}"
     )
+
+
+_MPIRUN = "use the mpirun that belongs to that library"
+_SRUN = (
+    "start them with `srun --mpi=pmix` (Open MPI) or `srun --mpi=pmi2` (MPICH, Intel MPI); `srun --mpi=list` shows "
+    "what this Slurm has. Or let mpirun start them, in the batch script: `python -m distgrad.launch -n auto train.py`"
+)
 
 
 _abort.join_with(_join)

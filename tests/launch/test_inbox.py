@@ -20,7 +20,7 @@ def inbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_p
     """Without a name, and as a temporary file where the system has no such thing."""
     if request.param == "file":
         monkeypatch.setattr(_reports.sys, "platform", "darwin")
-        monkeypatch.setattr(_reports.tempfile, "tempdir", str(tmp_path))
+        monkeypatch.setattr(_reports, "_FOLDER", str(tmp_path))
     return Inbox()
 
 
