@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from typing import Any as _Any
 
 from ._environment import show_config as show_config
+from ._pages import Alias as _Alias
 from ._pages import page as _page
 from ._version import __version__ as __version__
 
@@ -45,8 +46,24 @@ _elsewhere = {"distributed": comm, "nn.parallel": _parallel, "utils": utils, "ut
 for _name, _module in {**_elsewhere, "utils.checkpoint": _recompute}.items():
     _sys.modules[f"{__name__}.{_name}"] = _module
 
+
+# torch.distributed.algorithms: whole modules of `parallel`, and pages of some of its names.
+for _name, _source in {
+    "algorithms": lambda: _parallel,
+    "algorithms.join": lambda: _parallel,
+    "algorithms.ddp_comm_hooks": lambda: _parallel,
+    "algorithms.ddp_comm_hooks.default_hooks": lambda: _parallel.default_hooks,
+    "algorithms.ddp_comm_hooks.powerSGD_hook": lambda: _parallel.powerSGD_hook,
+    "algorithms.ddp_comm_hooks.post_localSGD_hook": lambda: _parallel.post_localSGD_hook,
+    "algorithms.model_averaging": lambda: _parallel,
+    "algorithms.model_averaging.averagers": lambda: _parallel,
+}.items():
+    _alias = _sys.modules[f"{__name__}.distributed.{_name}"] = _Alias(f"{__name__}.distributed.{_name}", _source)
+    _above, _, _last = f"distributed.{_name}".rpartition(".")
+    setattr(_sys.modules[f"{__name__}.{_above}"], _last, _alias)
+
 _FROM_PAGES = {"save": checkpoint, "load": checkpoint, "DistributedDataParallel": _parallel}
-_MODULES = ("autograd", "cuda", "linalg", "ops", "special")
+_MODULES = ("autograd", "cuda", "futures", "linalg", "ops", "special")
 
 
 def __getattr__(name: str) -> _Any:

@@ -5,6 +5,7 @@
 
 import sys
 import threading
+from collections.abc import Callable
 from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 from typing import Any
@@ -41,3 +42,21 @@ def page(name: str) -> Any:
     module.__class__ = Page
     sys.modules[name] = module
     return module
+
+
+class Alias(ModuleType):
+    """A module under another name than its own, or some names of one: it asks that one for everything.
+
+    Args:
+        name: the full name.
+        source: gives the module that has the names; called when the first is asked for.
+    """
+
+    def __init__(self, name: str, source: Callable[[], Any]) -> None:
+        super().__init__(name)
+        self.__dict__["__alias_of__"] = source
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        return getattr(self.__dict__["__alias_of__"](), name)

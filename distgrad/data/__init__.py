@@ -6,6 +6,8 @@ from . import datasets as datasets
 from . import distributed as distributed
 from . import sampler as sampler
 from . import transforms as transforms
+from ._batch_share import BatchShare as BatchShare
+from ._batch_share import current_share as current_share
 from ._collate import default_collate as default_collate
 from ._collate import default_convert as default_convert
 from ._dataset import ChainDataset as ChainDataset

@@ -1,11 +1,15 @@
 """Buckets: slices of the gradients that are communicated at once."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from .._tensor import Tensor
 from .._typing import Array
 from ..arena import Arena, Bucket, Slot
 from ..autograd._base import wrap
+from ..backend import CPU, as_dtype, backend_of
+from ..comm import Communicator
+from ..futures import Future
 
 
 class Member(NamedTuple):
@@ -25,7 +29,7 @@ class Bucketful:
         members: the parameters in it, in the order of memory.
     """
 
-    __slots__ = ("arena", "buffer", "gradients", "header", "members", "place", "unset")
+    __slots__ = ("arena", "buffer", "gradients", "header", "members", "place", "unset", "wires")
 
     def __init__(self, arena: Arena, place: Bucket, members: list[Member]) -> None:
         self.arena = arena
@@ -35,6 +39,7 @@ class Bucketful:
         self.gradients: Array = arena.grad[place.start : place.header]
         self.header: Array = arena.grad[place.header : place.header_stop]
         self.unset: list[int] = []  # the members without gradient on this rank, by their place
+        self.wires: dict[str, Array] = {}  # memory in which hooks communicate, by dtype
 
     def fill(self) -> None:
         """Brings all gradients into the buffer and writes the header."""
@@ -116,15 +121,17 @@ class GradBucket:
         bucketful: the bucket.
         index: its number, in the order in which buckets are reduced.
         is_last: whether it is the last of this backward pass.
+        in_background: whether backward goes on meanwhile.
     """
 
-    __slots__ = ("_bucketful", "_buffer", "_index", "_is_last")
+    __slots__ = ("_bucketful", "_buffer", "_in_background", "_index", "_is_last")
 
-    def __init__(self, bucketful: Bucketful, index: int, is_last: bool) -> None:
+    def __init__(self, bucketful: Bucketful, index: int, is_last: bool, in_background: bool) -> None:
         self._bucketful = bucketful
         self._buffer: Tensor = wrap(bucketful.gradients)
         self._index = index
         self._is_last = is_last
+        self._in_background = in_background
 
     def index(self) -> int:
         """The number of the bucket; bucket 0 is reduced first."""
@@ -136,12 +143,7 @@ class GradBucket:
 
     def gradients(self) -> list[Tensor]:
         """The gradient of each parameter, in its shape: views of the buffer."""
-        start = self._bucketful.place.start
-        flat = self._buffer._data
-        return [
-            wrap(flat[slot.offset - start : slot.offset - start + slot.size].reshape(slot.shape))
-            for _, slot, _ in self._bucketful.members
-        ]
+        return [wrap(view) for view in self.views(self._buffer._data)]
 
     def parameters(self) -> list[Tensor]:
         """The parameters, in the order of `gradients`."""
@@ -154,3 +156,33 @@ class GradBucket:
     def set_buffer(self, tensor: Tensor) -> None:
         """Replaces the buffer by another flat tensor of its size."""
         self._buffer = tensor
+
+    # ---- for hooks of our own ----------------------------------------------------------------------------------
+
+    def views(self, flat: Array) -> list[Array]:
+        """The part of each parameter, in its shape, of a flat array that is laid out as the buffer."""
+        start = self._bucketful.place.start
+        slots = [member.slot for member in self._bucketful.members]
+        return [flat[s.offset - start : s.offset - start + s.size].reshape(s.shape) for s in slots]
+
+    def wire(self, group: Communicator, dtype: str) -> Array:
+        """Memory of the communicator for this bucket in another dtype; the first call of a bucket is collective."""
+        wires, like = self._bucketful.wires, self._bucketful.gradients
+        if dtype not in wires:
+            on_host = backend_of(like) is CPU
+            kind = as_dtype(dtype).numpy
+            wires[dtype] = group.empty(like.size, kind) if on_host else backend_of(like).xp.empty(like.size, kind)
+        return wires[dtype]
+
+    def run(self, group: Communicator, function: Callable[[], None]) -> Future[Tensor]:
+        """Calls a function that communicates, in the background where backward goes on; a future of the buffer."""
+        if self._in_background:
+            return group.submit(function).get_future().then(lambda done: self._after(done))
+        function()
+        result: Future[Tensor] = Future()
+        result.set_result(self._buffer)
+        return result
+
+    def _after(self, done: Future[Any]) -> Tensor:
+        done.value()  # raises what the function raised
+        return self._buffer

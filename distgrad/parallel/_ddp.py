@@ -11,7 +11,7 @@ import numpy as np
 from ..autograd import is_grad_enabled
 from ..backend import device
 from ..comm import Communicator, get_default
-from ..data._batch_share import current_share
+from ..data import current_share
 from ..errors import AutogradError, CommError, DeviceError
 from ..nn import Module
 from ._agreement import broadcast_arrays, check_models_agree

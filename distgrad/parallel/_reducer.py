@@ -94,6 +94,7 @@ class Reducer:
         self._armed = False  # a forward that asked for a reduction waits for its backward
         self._queued = False  # the pass under way ends with a reduction
         self._seen = False  # it came through an output of the model
+        self._early = False  # it reduces spans as soon as they are complete
         self._joined: tuple[Join, int] | None = None  # the `Join` block that the last forward pass was in
         self._launched: list[_Launch] = []
         self.regroup(settings.overlap, settings.bucket_bytes)
@@ -190,7 +191,8 @@ class Reducer:
         if not self._queued:
             self._queued, self._seen = True, False
             self._wait()  # for what a pass that broke off has left
-            if self.overlap:
+            self._early = self.overlap and self._joined is None  # those who have joined would not expect it
+            if self._early:
                 for span in self.spans:
                     span.expect()
             self.record.begin(self.communicator.statistics)
@@ -204,7 +206,7 @@ class Reducer:
             self.queue()
         if self.arrived is not None and not self.reductions:
             self.arrived.append(number)
-        if self.overlap:
+        if self._early:
             span = self._span_of[number]
             if span.launched:
                 raise AutogradError(
@@ -270,7 +272,7 @@ class Reducer:
         if hook is not None:
             (bucket,) = span.buckets
             bucket.header[...] = 0  # it does not belong to what the hook sees
-            seen = GradBucket(bucket, index, index == len(self.spans) - 1)
+            seen = GradBucket(bucket, index, index == len(self.spans) - 1, self.overlap)
             self._launched.append(_Launch(span, future=hook(self.settings.hook_state, seen)))
         elif self.overlap:
             work = self.communicator.start_all_reduce(span.buffer, ReduceOp.AVG)

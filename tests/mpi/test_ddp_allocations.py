@@ -1,6 +1,8 @@
 """On shared memory the reduction copies nothing: no allocation as large as a parameter."""
 
 import tracemalloc
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -8,8 +10,9 @@ import pytest
 import distgrad as dg
 from distgrad import Parameter, Tensor, comm
 from distgrad.nn import Module
-from distgrad.parallel import DistributedDataParallel
-from distgrad.parallel._reducer import GradientBucket
+from distgrad.parallel import DistributedDataParallel, default_hooks
+from distgrad.parallel._bucket import Span
+from distgrad.parallel._reducer import Reducer
 
 pytestmark = pytest.mark.mpi
 
@@ -28,39 +31,71 @@ class Weights(Module):
         return result
 
 
-def largest_allocation(monkeypatch: pytest.MonkeyPatch) -> int:
-    """The most bytes that a reduction of a bucket needed at once, beyond what was there."""
-    peaks = []
-    real = GradientBucket.reduce
+Setting = Callable[..., DistributedDataParallel]
 
-    def measured(self: GradientBucket, communicator: comm.Communicator) -> None:
+# Every way of reducing that claims to copy nothing.
+SETTINGS: dict[str, Setting] = {
+    "at the end": DistributedDataParallel,
+    "small buckets": lambda module: DistributedDataParallel(module, bucket_cap_mb=1),
+    "during backward": lambda module: DistributedDataParallel(module, bucket_cap_mb=8, overlap=True),
+    "a hook": lambda module: with_hook(DistributedDataParallel(module)),
+    "nan check": lambda module: DistributedDataParallel(module, check_for_nan=True),
+}
+
+
+def with_hook(model: DistributedDataParallel) -> DistributedDataParallel:
+    model.register_comm_hook(None, default_hooks.allreduce_hook)
+    return model
+
+
+def largest_allocation(monkeypatch: pytest.MonkeyPatch, make: Setting) -> int:
+    """The most bytes that a reduction needed at once, beyond what was there; the first one may make what is kept."""
+    peaks = []
+    real = Reducer.reduce
+
+    def measured(self: Reducer) -> None:
         tracemalloc.start()
-        real(self, communicator)
+        real(self)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
 
     comm.init_process_group("shm")
-    model = DistributedDataParallel(Weights(), bucket_cap_mb=8)
+    model = make(Weights())
     with monkeypatch.context() as patch:
-        patch.setattr(GradientBucket, "reduce", measured)
-        for _ in range(2):
-            model(dg.ones(SIZE)).backward()
-    assert len(peaks) == 4
-    assert model.module.b.grad.numpy().min() == 2.0
+        patch.setattr(Reducer, "reduce", measured)
+        patch.setattr(Reducer, "on_gradient", lambda self, number: None)  # leaves everything to `reduce`
+        for step in range(3):
+            with model.weighted(comm.get_rank()) if step == 2 else nullcontext():
+                model(dg.ones(SIZE)).backward()
+    assert len(peaks) == 3
+    values = model.module.b.grad.numpy()
+    assert values.min() == values.max() > 0
     comm.destroy_process_group()
-    return max(peaks)
+    return max(peaks[1:])
 
 
-def test_nothing_of_the_size_of_a_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert largest_allocation(monkeypatch) < SIZE * 4 / 4
+@pytest.mark.parametrize("make", SETTINGS.values(), ids=SETTINGS)
+def test_nothing_of_the_size_of_a_parameter(make: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert largest_allocation(monkeypatch, make) < SIZE * 4 / 4
 
 
-def test_the_test_sees_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = GradientBucket.reduce
+@pytest.mark.parametrize("hook", [default_hooks.fp16_compress_hook, default_hooks.bf16_compress_hook])
+def test_compression_allocates_once(hook: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(module: Module) -> DistributedDataParallel:
+        model = DistributedDataParallel(module, bucket_cap_mb=8)
+        model.register_comm_hook(None, hook)
+        return model
 
-    def copies(self: GradientBucket, communicator: Any) -> None:
+    assert largest_allocation(monkeypatch, make) < SIZE * 4 / 4
+
+
+@pytest.mark.parametrize("name", ["at the end", "during backward"])
+def test_the_test_sees_a_copy(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Span.fill
+
+    def copies(self: Span) -> None:
         self.buffer[...] = self.buffer.copy()
-        real(self, communicator)
+        real(self)
 
-    monkeypatch.setattr(GradientBucket, "reduce", copies)
-    assert largest_allocation(monkeypatch) >= SIZE * 4
+    monkeypatch.setattr(Span, "fill", copies)
+    assert largest_allocation(monkeypatch, SETTINGS[name]) >= SIZE * 4

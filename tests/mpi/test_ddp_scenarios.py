@@ -5,7 +5,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from distgrad import comm
-from tests.parallel.scenarios import SCENARIOS
+from tests.parallel import scenarios, scenarios_join, scenarios_reduction
+
+SCENARIOS = scenarios.SCENARIOS
+assert {s.__module__ for s in SCENARIOS} >= {scenarios_join.__name__, scenarios_reduction.__name__}
 
 pytestmark = pytest.mark.mpi
 

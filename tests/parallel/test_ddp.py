@@ -10,14 +10,32 @@ from distgrad.comm import run_threads
 from distgrad.errors import AutogradError, DeviceError
 from distgrad.nn import Module
 from distgrad.parallel import DistributedDataParallel
+from distgrad.parallel._reducer import Reducer
+from distgrad.parallel._settings import Settings
+from tests.parallel import scenarios, scenarios_join, scenarios_reduction
 from tests.parallel.models import Net, close, grads, loss, whole_batch
-from tests.parallel.scenarios import SCENARIOS
+
+SCENARIOS = scenarios.SCENARIOS
+PLAIN = [s for s in SCENARIOS if s.__module__ == scenarios.__name__]
+JOINS = [s for s in SCENARIOS if s.__module__ == scenarios_join.__name__]
+REDUCTIONS = [s for s in SCENARIOS if s.__module__ == scenarios_reduction.__name__]
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda f: f.__name__)
 def test_on_threads(scenario: Callable[[], None], ranks: int) -> None:
     assert run_threads(ranks, scenario, timeout=20.0) == [None] * ranks
+
+
+@pytest.mark.parametrize("scenario", PLAIN + JOINS, ids=lambda f: f.__name__)
+def test_during_backward(scenario: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything else with overlap, where the order is learnt too."""
+    if scenario.__name__ == "many_small_buckets":
+        pytest.skip("counts the calls of a reduction without overlap")
+    real = Reducer.regroup
+    monkeypatch.setattr(Reducer, "regroup", lambda self, overlap, nbytes: real(self, True, nbytes))
+    monkeypatch.setattr(Settings, "learns_order", True)
+    assert run_threads(2, scenario, timeout=20.0) == [None] * 2
 
 
 def test_one_rank_costs_nothing() -> None:
@@ -61,12 +79,24 @@ def test_scenarios_see_a_planted_bug(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the reduction most scenarios must fail; those that pass are about something else."""
     monkeypatch.setattr("distgrad.parallel._reducer.Reducer.reduce", lambda self: None)
     failed = set()
-    for scenario in SCENARIOS:
+    for scenario in PLAIN:
         try:
             run_threads(2, scenario, timeout=20.0)
         except AssertionError:
             failed.add(scenario.__name__)
     assert len(failed) >= 20, failed
+
+
+def test_joins_see_a_planted_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without weights, what is about the mean over samples must fail."""
+    monkeypatch.setattr(DistributedDataParallel, "_factor", lambda self, inputs: 1.0)
+    failed = set()
+    for scenario in JOINS:
+        try:
+            run_threads(2, scenario, timeout=20.0)
+        except AssertionError:
+            failed.add(scenario.__name__)
+    assert len(failed) >= 7, failed
 
 
 def test_a_parameter_alone() -> None:
