@@ -88,6 +88,8 @@ class Arena:
         slots: in the order of memory.
         tied: whether the values lie in memory that another parameter has, too.
         home: whose memory the values were moved to, if they were.
+        keeper: gives who wants no more than its rank's equal share of each bucket of gradients after a reduction; None
+            if there is nobody.
     """
 
     def __init__(self, layout: Layout, param: Array, grad: Array, tied: bool = False) -> None:
@@ -96,6 +98,7 @@ class Arena:
         self.grad = grad
         self.tied = tied
         self.home: object = None
+        self.keeper: Callable[[], Any] = _nobody
         self.slots: list[Slot] = []
 
     def __repr__(self) -> str:
@@ -176,6 +179,10 @@ class Arena:
                 slot.grad._data[...] = p._grad._data
                 if p._grad._target is None:  # one with a graph of its own stays what it is
                     p._grad = slot.grad
+
+
+def _nobody() -> None:
+    return None
 
 
 def slot_of(parameter: Tensor) -> Slot | None:

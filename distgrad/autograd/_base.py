@@ -1,7 +1,7 @@
 """What autograd knows of a tensor: an array, where its gradient flows, and who shares its memory."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from .._typing import Array
 from ..backend import backend_of
@@ -53,10 +53,33 @@ class TensorBase:
         return self._extra
 
 
+class Share(Protocol):
+    """A part of a gradient whose other parts lie on other ranks; the rest of the tensor's memory does not count.
+
+    Attributes:
+        part: the elements that are here, a flat array; perhaps none.
+    """
+
+    part: Array
+
+    def total(self, value: float) -> float:
+        """The sum of the values of all ranks. A collective call."""
+        ...
+
+    def largest(self, value: float) -> float:
+        """The largest of the values of all ranks. A collective call."""
+        ...
+
+
+def share_of(t: TensorBase) -> Share | None:
+    """This rank's part, of a gradient of which only that is here."""
+    return None if t._extra is None else t._extra.share
+
+
 class TensorExtra:
     """Hooks, the arena's slot, and what a view saw of its base's history."""
 
-    __slots__ = ("grad_slot", "hooks", "post_accumulate", "retains_grad", "seen", "slot")
+    __slots__ = ("grad_slot", "hooks", "post_accumulate", "retains_grad", "seen", "share", "slot")
 
     def __init__(self) -> None:
         self.hooks: dict[int, Callable[..., Any]] = {}
@@ -65,6 +88,7 @@ class TensorExtra:
         self.seen = 0  # the history count when this view's target was made
         self.grad_slot: Any = None  # a tensor on the arena's memory into which the gradient is written
         self.slot: Any = None  # the arena's own record of this parameter
+        self.share: Share | None = None  # of a gradient that is whole over all ranks only: this rank's part
 
 
 _new: Callable[[Any], Any] = TensorBase.__new__

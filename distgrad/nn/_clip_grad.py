@@ -9,6 +9,7 @@ import numpy as np
 from .. import ops
 from .._tensor import Tensor
 from ..autograd import no_grad
+from ..autograd._base import share_of
 from ..backend import backend_of
 
 _BLOCK = 1 << 14  # elements
@@ -36,7 +37,7 @@ def get_total_norm(
         RuntimeError: it is nan or inf, and `error_if_nonfinite` is set.
     """
     listed = [tensors] if isinstance(tensors, Tensor) else list(tensors)
-    total = _norm_of([t._data for t in listed], float(norm_type))
+    total = _norm_of(listed, float(norm_type))
     if error_if_nonfinite and not math.isfinite(total):
         raise RuntimeError(
             f"The total norm of order {norm_type} for gradients from `parameters` is non-finite, so it cannot be "
@@ -46,16 +47,26 @@ def get_total_norm(
     return ops.tensor(total, dtype=dtype, device=listed[0].device if listed else None)
 
 
-def _norm_of(arrays: list[Any], p: float) -> float:
-    if not arrays:
-        return 0.0
-    xp = backend_of(arrays[0]).xp
+def _norm_of(tensors: list[Tensor], p: float) -> float:
+    shares = [share for t in tensors if (share := share_of(t)) is not None]
+    whole = [t._data for t in tensors if share_of(t) is None]
     if p == math.inf:
-        return max((float(xp.abs(a).max()) for a in arrays if a.size), default=0.0)
+        largest = _largest(whole)
+        return max(largest, shares[0].largest(_largest([s.part for s in shares]))) if shares else largest
+    total = _power_sum(whole, p)
+    if shares:  # of gradients that are spread over the ranks
+        total += shares[0].total(_power_sum([s.part for s in shares], p))
+    return math.sqrt(total) if p == 2.0 else math.pow(total, 1.0 / p)
+
+
+def _largest(arrays: list[Any]) -> float:
+    return max((float(backend_of(a).xp.abs(a).max()) for a in arrays if a.size), default=0.0)
+
+
+def _power_sum(arrays: list[Any], p: float) -> float:
     if p == 2.0:
-        return math.sqrt(sum(_square_sum(a) for a in arrays))
-    total = sum(float((xp.abs(a) ** p).sum(dtype="float64")) for a in arrays)
-    return math.pow(total, 1.0 / p)
+        return float(sum(_square_sum(a) for a in arrays))
+    return float(sum(float((backend_of(a).xp.abs(a) ** p).sum(dtype="float64")) for a in arrays))
 
 
 def _square_sum(a: Any) -> float:
@@ -86,8 +97,10 @@ def _scale(gradients: list[Tensor], max_norm: float, total_norm: float) -> None:
         return
     for g in gradients:
         with np.errstate(invalid="ignore"):
-            if g._target is None and g._data.itemsize >= 4:
-                g._data *= factor  # where it lies; mul_ would make a copy first
+            share = share_of(g)
+            part = g._data if share is None else share.part
+            if g._target is None and part.itemsize >= 4:
+                part *= factor  # where it lies; mul_ would make a copy first
                 g._cell[0] += 1
             else:
                 g.mul_(factor)

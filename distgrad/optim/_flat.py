@@ -14,9 +14,9 @@ import numpy as np
 from .._tensor import Tensor
 from .._typing import Array
 from ..arena import Arena, Run, Slot, arenas_for, slot_of
-from ..autograd._base import wrap
+from ..autograd._base import share_of, wrap
 from ..backend import CPU, backend_of, get_default_dtype
-from ..errors import StateDictError
+from ..errors import AutogradError, StateDictError
 from ..ops import move
 from ._optimizer import Closure, Group, Optimizer, Params, call_closure
 
@@ -235,6 +235,11 @@ def _gradient(p: Tensor) -> Tensor | None:
     if p._grad is None or slot is None:
         return None
     if p._grad is not slot.grad:
+        if share_of(p._grad) is not None:
+            raise AutogradError(
+                f"expected whole gradients, got one of shape {list(p.shape)} of which only a part is on this rank, "
+                "because a ZeroRedundancyOptimizer with shard_gradients=True has its parameter, too; let that one step"
+            )
         slot.grad._data[...] = p._grad._data
     return slot.grad
 

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 from .._tensor import Tensor
 from .._typing import Array
 from ..arena import Arena, Bucket, Slot
-from ..autograd._base import wrap
+from ..autograd._base import share_of, wrap
 from ..backend import CPU, as_dtype, backend_of
 from ..comm import Communicator
+from ..errors import AutogradError
 from ..futures import Future
 
 
@@ -53,6 +54,12 @@ class Bucketful:
                 slot.grad._data[...] = 0
                 self.header[i] = 0
                 unset.append(i)
+            elif share_of(grad) is not None:
+                raise AutogradError(
+                    "expected gradients to be cleared before the next backward pass that is reduced, but one of shape "
+                    f"{list(p.shape)} was added to this rank's part of a mean (shard_gradients=True); call "
+                    "zero_grad() first, and accumulate inside no_sync()"
+                )
             else:  # it has a graph of its own, from create_graph, which ends here
                 slot.grad._data[...] = grad._data
                 p._grad = slot.grad

@@ -37,6 +37,7 @@ from ._bucket import Bucketful, GradBucket, Member, Span, spans_of
 from ._finite import check_finite
 from ._join import Join, Step
 from ._record import Record
+from ._scatter import ScatteredBucket, wants_shares
 from ._settings import Settings
 from ._sync_batchnorm import SyncBatchNorm
 from ._watch import Watch
@@ -97,6 +98,8 @@ class Reducer:
         self._early = False  # it reduces spans as soon as they are complete
         self._joined: tuple[Join, int] | None = None  # the `Join` block that the last forward pass was in
         self._launched: list[_Launch] = []
+        self._scatters: dict[Bucketful, ScatteredBucket] = {}
+        self._scattered: list[ScatteredBucket] = []  # in this pass
         self.regroup(settings.overlap, settings.bucket_bytes)
         reference = weakref.ref(self)
         self._watch = Watch(_on_reached(reference))
@@ -246,10 +249,13 @@ class Reducer:
         while len(self._launched) < len(self.spans):
             self._launch()
         self._wait()
-        if self.settings.hook is not None:
+        if self.settings.hook is not None or self._scattered:
             self._gather_headers()
         for bucket in self.buckets:
             bucket.settle()
+        for scattered in self._scattered:
+            scattered.mark()
+        self._scattered.clear()
         self.reductions += 1
         nbytes = sum(span.buffer.nbytes for span in self.spans)
         self.record.end(started, self.communicator.statistics, len(self.spans), nbytes)
@@ -274,12 +280,29 @@ class Reducer:
             bucket.header[...] = 0  # it does not belong to what the hook sees
             seen = GradBucket(bucket, index, index == len(self.spans) - 1, self.overlap)
             self._launched.append(_Launch(span, future=hook(self.settings.hook_state, seen)))
+        elif wants_shares(span.buckets[0], self.communicator):
+            self._launched.append(_Launch(span, work=self._scatter(span)))
         elif self.overlap:
             work = self.communicator.start_all_reduce(span.buffer, ReduceOp.AVG)
             self._launched.append(_Launch(span, work=work))
         else:
             self.communicator.all_reduce(span.buffer, ReduceOp.AVG)
             self._launched.append(_Launch(span))
+
+    def _scatter(self, span: Span) -> Work | None:
+        """Begins to give every rank its share of each bucket; without overlap, does it."""
+        scatters = [self._scatters.get(b) or ScatteredBucket(b, self.communicator) for b in span.buckets]
+        self._scatters.update(zip(span.buckets, scatters, strict=True))
+        self._scattered += scatters
+
+        def reduce() -> None:
+            for one in scatters:
+                one.reduce()
+
+        if self.overlap:
+            return self.communicator.submit(reduce)
+        reduce()
+        return None
 
     def _wait(self) -> None:
         for launch in self._launched:

@@ -1,16 +1,17 @@
-"""Which part of the parameters each rank updates: slices of the arena's buckets, or whole parameters.
+"""Which part of the parameters each rank updates: a slice of flat memory, or whole parameters.
 
 A slice is seen as an arena of its own, so that an ordinary optimizer, built on the flat tensors in it, updates it with
 ordinary kernels and keeps state for it alone. Afterwards the parts are published: gathered in place, where all ranks
 read them from the owner's memory if it is shared.
 """
 
+import weakref
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from .._tensor import Tensor
 from .._typing import Array
-from ..arena import Arena, Bucket, Slot, arenas_for, build_arenas, slot_of
+from ..arena import Arena, Slot, arenas_for, build_arenas, slot_of
 from ..comm import Communicator
 
 _ALIGNMENT = 64  # elements; what an uneven share is rounded to
@@ -42,6 +43,7 @@ class Shares:
         parameters: leaf tensors that are trained; those that lie in no arena are moved into one.
         group: the ranks.
         by_slices: share out equal slices of memory; False shares out whole parameters.
+        of_buckets: share out each bucket, not each arena, and let reductions leave this rank's slice only.
 
     Attributes:
         parts: those of this rank.
@@ -49,7 +51,7 @@ class Shares:
         nbytes: of the parameters' values that this rank updates.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], group: Communicator, by_slices: bool) -> None:
+    def __init__(self, parameters: Iterable[Tensor], group: Communicator, by_slices: bool, of_buckets: bool) -> None:
         members = list(dict.fromkeys(parameters))
         self.group = group
         self.arenas = _arenas(members, group)
@@ -59,9 +61,12 @@ class Shares:
         self._gathers: list[tuple[Array, Array]] = []
         self._broadcasts: list[tuple[Array, int]] = []
         for arena in self.arenas:
-            if by_slices:
+            if of_buckets:
+                arena.keeper = weakref.ref(self)
                 for bucket in arena.layout.buckets:
-                    self._share_bucket(arena, bucket)
+                    self._share_slice(arena, bucket.start, bucket.stop)
+            elif by_slices:
+                self._share_slice(arena, 0, arena.layout.size)
             else:
                 self._share_parameters(arena, members)
         self.nbytes = sum(part.tensor.nbytes for part in self.parts)
@@ -91,10 +96,10 @@ class Shares:
 
     # ---- sharing out -------------------------------------------------------------------------------------------
 
-    def _share_bucket(self, arena: Arena, bucket: Bucket) -> None:
-        """Every rank takes a slice of a bucket; they are of equal size unless another world size laid it out."""
+    def _share_slice(self, arena: Arena, start: int, stop: int) -> None:
+        """Every rank takes a part of a slice; they are of equal size unless another world size laid it out."""
         rank, size = self.group.rank, self.group.size
-        start, stop = bucket.start, min(bucket.stop, arena.param.size)
+        stop = min(stop, arena.param.size)
         step = -(-(stop - start) // size)
         even = step * size == stop - start
         if not even:

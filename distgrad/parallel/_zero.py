@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from .._tensor import Tensor
+from ..arena import slot_of
+from ..autograd._base import share_of
 from ..comm import Communicator, get_default
 from ..comm import get_group_rank as _rank_in
 from ..errors import CommError, StateDictError
@@ -32,13 +34,17 @@ class ZeroRedundancyOptimizer(Optimizer):
         parameters_as_bucket_view: accepted as in torch; parameters always lie in flat memory, which the ranks of a node
             share.
         overlap_with_ddp: as in torch, but only False is supported.
+        shard_gradients: let a DistributedDataParallel of the same ranks leave only this rank's part of the mean
+            gradients here, which is all that a step needs and a part of the communication (ZeRO's second stage). The
+            rest of every ``.grad`` then does not count; ``nn.utils.clip_grad_norm_`` knows that.
         defaults: the hyperparameters, passed on to `optimizer_class`.
 
     Attributes:
         optim: the optimizer of this rank's part; None before the first step.
 
     Raises:
-        ValueError: `optimizer_class` cannot be shared out, as LBFGS, whose every step needs all parameters.
+        ValueError: `optimizer_class` cannot be shared out, as LBFGS, whose every step needs all parameters; or it
+            needs whole parameters, and gradients shall be shared out.
 
     Example:
         >>> model = DistributedDataParallel(model)
@@ -54,6 +60,8 @@ class ZeroRedundancyOptimizer(Optimizer):
         process_group: Communicator | None = None,
         parameters_as_bucket_view: bool = True,
         overlap_with_ddp: bool = False,
+        *,
+        shard_gradients: bool = False,
         **defaults: Any,
     ) -> None:
         _check_class(optimizer_class, overlap_with_ddp)
@@ -63,6 +71,12 @@ class ZeroRedundancyOptimizer(Optimizer):
         self._class, self._options = optimizer_class, defaults
         self._by_slices = issubclass(optimizer_class, FlatOptimizer) and optimizer_class.step is FlatOptimizer.step
         self._scalars = optimizer_class._scalars if issubclass(optimizer_class, FlatOptimizer) else ()
+        if shard_gradients and not self._by_slices:
+            raise ValueError(
+                "shard_gradients=True is for optimizers that work element by element; "
+                f"{optimizer_class.__name__} needs whole gradients of its parameters"
+            )
+        self._shard_gradients = shard_gradients
         self._shares: Shares | None = None
         self._whole: dict[Tensor, Entry] | None = None
         super().__init__([_with_names(group) for group in template.param_groups], template.defaults)
@@ -91,6 +105,15 @@ class ZeroRedundancyOptimizer(Optimizer):
         self._whole = None
         return loss
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forgets the gradients of all parameters; see `Optimizer.zero_grad`."""
+        if not set_to_none:
+            for p in self._parameters():
+                slot = slot_of(p)
+                if slot is not None and p._grad is not None and share_of(p._grad) is not None:
+                    p._grad = slot.grad  # zeros are a whole gradient
+        super().zero_grad(set_to_none)
+
     def add_param_group(self, param_group: Group) -> None:
         """Adds a group; the parameters are shared out anew at the next step. To be called on all ranks alike."""
         super().add_param_group(param_group)
@@ -109,7 +132,7 @@ class ZeroRedundancyOptimizer(Optimizer):
         if self._shares is not None and not self._shares.covers(trained):
             self._spread_out()
         if self._shares is None or self.optim is None:
-            self._shares = Shares(trained, self.process_group, self._by_slices)
+            self._shares = Shares(trained, self.process_group, self._by_slices, self._shard_gradients)
             self.optim = self._class(self._local_groups(self._shares), **self._options)
         if self.state:
             self._take_state(self._shares, self.optim)

@@ -8,7 +8,9 @@ import pytest
 from distgrad import optim
 from distgrad.comm import run_threads
 from distgrad.parallel import ZeroRedundancyOptimizer
+from distgrad.parallel._scatter import ScatteredBucket
 from distgrad.parallel._shares import Shares
+from tests.parallel import zero_scenarios
 from tests.parallel.models import Net, loss, whole_batch
 from tests.parallel.zero_scenarios import SCENARIOS, bits
 
@@ -59,3 +61,10 @@ def test_scenarios_see_parameters_that_were_not_published(monkeypatch: pytest.Mo
         except AssertionError:
             failed.add(scenario.__name__)
     assert len(failed) >= 12, failed
+
+
+def test_scenarios_see_gradients_that_were_not_reduced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ScatteredBucket, "reduce", lambda self: None)
+    for scenario in (zero_scenarios.gradients_are_shared_out, zero_scenarios.clipping_gradients_that_are_shared_out):
+        with pytest.raises(AssertionError):
+            run_threads(2, scenario, timeout=20.0)

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 import distgrad as dg
 from distgrad import Parameter, Tensor, comm, nn, optim
 from distgrad.arena import slot_of
+from distgrad.autograd._base import share_of
 from distgrad.comm import Communicator
 from distgrad.errors import CommError, StateDictError
 from distgrad.optim import Optimizer
@@ -459,3 +461,124 @@ def clipping_by_the_global_norm() -> None:
             one.step()
     assert norms[0] == norms[1] and min(norms[0]) > 0.1 and math.isfinite(max(norms[0]))
     check_same(shared, plain)
+
+
+# ---- gradients that are shared out as well -------------------------------------------------------------------------
+
+
+def shared_pair(kind: type[Optimizer], overlap: bool = False, **options: Any) -> tuple[Any, Any, Any, Any]:
+    """A plain model and optimizer, and a model whose gradients and state are shared out."""
+    plain, shared = (DistributedDataParallel(Wide(), bucket_cap_mb=0.001, overlap=overlap) for _ in range(2))
+    optimizer = zero(shared, kind, shard_gradients=True, **options)
+    return plain, kind(plain.parameters(), **options), shared, optimizer
+
+
+def check_alike(model: nn.Module, reference: nn.Module) -> None:
+    """The same bits on every rank, and those of the reference where sums do not depend on how gradients are cut."""
+    found = bits(model)
+    assert all(other == found for other in everyone(found))
+    if comm.get_default().sums_in_order:
+        assert found == bits(reference)
+    for p, q in zip(model.parameters(), reference.parameters(), strict=True):
+        assert np.allclose(p.numpy(force=True), q.numpy(force=True), rtol=1e-4, atol=1e-5)
+
+
+@scenario
+def gradients_are_shared_out() -> None:
+    for kind, options in ((optim.Adam, {"lr": 0.05}), (optim.SGD, {"lr": 0.001, "momentum": 0.9})):
+        for overlap in (False, True):
+            plain, reference, shared, optimizer = shared_pair(kind, overlap, **options)
+            train(plain, reference, range(5))
+            train(shared, optimizer, range(5))
+            check_alike(shared, plain)
+            share = [share_of(p.grad) for p in shared.parameters()]
+            parts = [s.part.size for s in share]
+            assert sum(everyone(sum(parts))) == sum(p.numel() for p in shared.parameters())
+            pairs = zip(share, plain.parameters(), strict=True)
+            assert all(np.isin(s.part, p.grad.numpy()).all() or not comm.get_default().sums_in_order for s, p in pairs)
+            state, expected = whole_state(optimizer), reference.state_dict()
+            assert (
+                state["state"].keys() == expected["state"].keys() and state["param_groups"] == expected["param_groups"]
+            )
+            if comm.get_default().sums_in_order:
+                same_state(state, expected)
+
+
+@scenario
+def clipping_gradients_that_are_shared_out() -> None:
+    for p in (2.0, 1.0, math.inf):
+        plain, reference, shared, optimizer = shared_pair(optim.SGD, lr=0.1)
+        norms: list[list[float]] = [[], []]
+        for i, (model, one) in enumerate(((plain, reference), (shared, optimizer))):
+            for step in range(4):
+                one.zero_grad()
+                x, y = whole_batch(step)
+                loss(model(mine(x)), mine(y)).backward()
+                norms[i].append(float(nn.utils.clip_grad_norm_(model.parameters(), 0.1, p)))
+                one.step()
+        np.testing.assert_allclose(norms[0], norms[1], rtol=1e-6)
+        assert min(norms[0]) > 0.1 and len(set(everyone(norms[1][-1]))) == 1
+        for a, b in zip(plain.parameters(), shared.parameters(), strict=True):
+            np.testing.assert_allclose(a.numpy(force=True), b.numpy(force=True), rtol=1e-5, atol=1e-6)
+
+
+@scenario
+def accumulating_gradients_that_are_shared_out() -> None:
+    plain, reference, shared, optimizer = shared_pair(optim.Adam, lr=0.05)
+    for model, one in ((plain, reference), (shared, optimizer)):
+        for step in range(3):
+            one.zero_grad(set_to_none=step != 1)
+            for i in range(2):
+                x, y = whole_batch(2 * step + i)
+                with model.no_sync() if i == 0 else nullcontext():
+                    loss(model(mine(x)), mine(y)).backward()
+            one.step()
+    check_alike(shared, plain)
+    try:
+        loss(shared(mine(x)), mine(y)).backward()
+    except RuntimeError as error:
+        assert "expected gradients to be cleared before the next backward pass" in str(error)
+    else:
+        raise AssertionError("a mean of which a part is here was taken for a whole one")
+
+
+@scenario
+def unused_parameters_of_gradients_that_are_shared_out() -> None:
+    plain, shared = DistributedDataParallel(Net()), DistributedDataParallel(Net())
+    optimizers = [optim.Adam(plain.parameters(), 0.1), zero(shared, optim.Adam, lr=0.1, shard_gradients=True)]
+    rank, _ = place()
+    for model, optimizer in zip((plain, shared), optimizers, strict=True):
+        train(model, optimizer, range(2))
+        optimizer.zero_grad()
+        x = values(4, 4, 7 if rank == 0 else IN)
+        model(x, skip=rank == 0).sum().backward()  # used on some ranks
+        optimizer.step()
+        optimizer.zero_grad()
+        model(values(4, 4, 7), skip=True).sum().backward()  # used on none
+        assert model.module.first.weight.grad is None
+        optimizer.step()
+    check_alike(shared, plain)
+
+
+@scenario
+def who_else_steps_on_gradients_that_are_shared_out() -> None:
+    plain, reference, shared, optimizer = shared_pair(optim.SGD, lr=0.001)
+    train(shared, optimizer, range(2))
+    other = optim.SGD(shared.parameters(), lr=0.001)
+    try:
+        other.step()
+    except RuntimeError as error:
+        assert "of which only a part is on this rank" in str(error)
+    else:
+        raise AssertionError("a plain optimizer took a part of a gradient for the whole")
+    del optimizer
+    train(plain, reference, range(2))
+    train(shared, other, range(2, 4))  # nobody wants parts any more
+    train(plain, reference, range(2, 4))
+    check_alike(shared, plain)
+    try:
+        zero(shared, optim.Adafactor, shard_gradients=True)
+    except ValueError as error:
+        assert "Adafactor needs whole gradients" in str(error)
+    else:
+        raise AssertionError("an optimizer of whole parameters was given parts of gradients")
