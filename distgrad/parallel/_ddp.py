@@ -64,9 +64,9 @@ class DistributedDataParallel(Module, Joinable):
         check_reduction: accepted as in torch, not used.
         gradient_as_bucket_view: accepted as in torch; gradients always are views of the buckets.
         static_graph: every pass uses the same parameters. Only communication hooks gain by it: one small message less.
-        overlap: reduce buckets in the background as soon as they are complete, during backward. On CPUs the ranks need
-            all cores for backward itself, so that this rarely gains; it is not done where SyncBatchNorm communicates
-            during backward, or with `check_for_nan`.
+        overlap: reduce buckets in the background as soon as they are complete, during backward. None means yes on a
+            GPU, and no on CPUs, where ranks need all cores for backward itself. It is never done where SyncBatchNorm
+            communicates during backward, with `check_for_nan`, or within `join`.
         weight_by_samples: take a sharded loader's word for how many samples each rank has.
         check_for_nan: look for NaN and infinity in every gradient before it is reduced; an error on all ranks then
             names the rank and the parameter.
@@ -96,7 +96,7 @@ class DistributedDataParallel(Module, Joinable):
         gradient_as_bucket_view: bool = True,
         static_graph: bool = False,
         *,
-        overlap: bool = False,
+        overlap: bool | None = None,
         weight_by_samples: bool = True,
         check_for_nan: bool = False,
     ) -> None:
@@ -125,7 +125,7 @@ class DistributedDataParallel(Module, Joinable):
             broadcast_buffers,
             static_graph,
             check_for_nan,
-            overlap,
+            self.device.type != "cpu" if overlap is None else overlap,
             bucket_cap_mb == "auto",
         )
         self._record = Record()
@@ -216,7 +216,7 @@ class DistributedDataParallel(Module, Joinable):
     def _relative(self, weight: float) -> float:
         """This rank's weight in units of the mean over the ranks; exactly 1 where all are equal."""
         weights = np.empty(self.process_group.size)
-        announce(self.process_group, Step.GATHER, 1)
+        announce(self.process_group, Step.WEIGHTS, 1)
         self.process_group.all_gather(weights, np.array([weight], np.float64))
         if (weights == weight).all():
             return 1.0 if weight else 0.0

@@ -15,9 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._typing import Array
 from ..comm import Communicator, ReduceOp, Work
 from ..comm._types import CompletedWork
 from ..errors import CollectiveMismatchError, CommError
+from ..ops import zeros
 
 
 class Step(IntEnum):
@@ -25,10 +27,11 @@ class Step(IntEnum):
 
     JOINED = 0  # nothing any more
     ITERATION = 1  # the first joinable begins an iteration: all main hooks are called
-    GATHER = 2  # gathers `detail` float64 numbers from every rank; a rank that has joined gives zeros
-    SUM = 3  # adds up `detail` float64 numbers of every rank
+    GATHER = 2  # gathers `detail` float64 numbers on the device from every rank; one that has joined gives zeros
+    SUM = 3  # adds up `detail` float64 numbers on the device
     BUFFERS = 4  # joinable number `detail` sends its buffers
     REDUCE = 5  # joinable number `detail` reduces its gradients
+    WEIGHTS = 6  # gathers `detail` float64 numbers in host memory
 
 
 class Message(NamedTuple):
@@ -219,14 +222,19 @@ class Join:
 
     def _take_part(self, message: Message) -> None:
         step, detail, _ = message
-        if step is Step.GATHER:
+        if step is Step.WEIGHTS:
             self.group.all_gather(np.empty(self.group.size * detail), np.zeros(detail))
+        elif step is Step.GATHER:
+            self.group.all_gather(self._zeros(self.group.size * detail), self._zeros(detail))
         elif step is Step.SUM:
-            self.group.all_reduce(np.zeros(detail), ReduceOp.SUM)
+            self.group.all_reduce(self._zeros(detail), ReduceOp.SUM)
         else:
             self._hooks[detail].shadow(message)
             if step is Step.REDUCE:
                 self._served.add(detail)
+
+    def _zeros(self, n: int) -> Array:
+        return zeros(n, dtype="float64", device=self._joinables[0].join_device)._data
 
 
 _open: "weakref.WeakKeyDictionary[Communicator, Join]" = weakref.WeakKeyDictionary()

@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 
 from .._tensor import Tensor
-from .._typing import Array
 from ..arena import FIRST_BUCKET_BYTES, Arena, build_arenas, slot_of
 from ..autograd._engine import queue_callback
 from ..autograd._node import HookHandle
+from ..backend import backend_of
 from ..comm import Communicator, ReduceOp, Work
 from ..errors import AutogradError
 from ..nn import Module
@@ -364,9 +364,8 @@ class _Launch:
         result = self._future if isinstance(self._future, Tensor) else self._future.wait()
         if isinstance(result, (list, tuple)):
             (result,) = result
-        found: Array = result._data.reshape(-1)
-        target = self._span.buckets[0].gradients
-        if found.__class__ is not target.__class__ or not np.shares_memory(found, target):
+        found, target = result._data.reshape(-1), self._span.buckets[0].gradients
+        if backend_of(found).address(found) != backend_of(target).address(target):
             target[...] = found
 
 

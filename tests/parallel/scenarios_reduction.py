@@ -12,6 +12,7 @@ from distgrad.futures import Future
 from distgrad.nn import Linear, Module, Sequential, Tanh
 from distgrad.optim import SGD, Adam
 from distgrad.parallel import DistributedDataParallel, GradBucket, PeriodicModelAverager
+from distgrad.utils.checkpoint import checkpoint
 from tests.parallel.models import IN, OUT, Net, close, grads, loss, values, whole_batch
 from tests.parallel.scenarios import backward, everyone, large_batch_grads, mine, place, scenario
 
@@ -148,6 +149,29 @@ def tuning_decides_alike_everywhere() -> None:
     data = model.get_ddp_logging_data()
     assert data["tuned"] in data["tuning"] and len(data["tuning"]) == 2
     assert len(set(everyone((data["tuned"], tuple(data["tuning"].items()))))) == 1
+
+
+@scenario
+def activation_checkpointing() -> None:
+    class Checkpointed(Net):
+        def forward(self, x: Tensor, skip: bool = False) -> Tensor:
+            hidden = checkpoint(self.first, x, use_reentrant=False)
+            result: Tensor = checkpoint(self.second, hidden, use_reentrant=False)
+            return result
+
+    fired: list[int] = []
+    for overlap in (False, True):
+        model = DistributedDataParallel(Checkpointed(), bucket_cap_mb=SMALL, overlap=overlap)
+        model.module.first.bias.register_post_accumulate_grad_hook(lambda p: fired.append(1))
+        for step in range(2):
+            backward(model, whole_batch(step))
+            assert close(grads(model.module), large_batch_grads(Net(), whole_batch(step)))
+            model.zero_grad()
+    assert len(fired) == 4
+    with model.no_sync():
+        backward(model, whole_batch(0))
+    backward(model, whole_batch(1))
+    assert close(grads(model.module), large_batch_grads(Net(), whole_batch(0), whole_batch(1)))
 
 
 # ---- hooks -------------------------------------------------------------------------------------------------------

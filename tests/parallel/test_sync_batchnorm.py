@@ -74,6 +74,27 @@ def test_convert_keeps_parameters_and_buffers() -> None:
     assert not net[1][0].training
 
 
+def test_without_bias() -> None:
+    bn = nn.SyncBatchNorm(4, bias=False)
+    assert bn.bias is None and bn.weight is not None
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(nn.Sequential(nn.BatchNorm2d(4, bias=False)))
+    assert converted[0].bias is None and "bias" not in converted[0].state_dict()
+    results = run_threads(2, lambda: nn.SyncBatchNorm(4, bias=False)(dg.tensor(WHOLE[6 * get_rank() :][:6]).float()))
+    plain = nn.BatchNorm2d(4, bias=False)(dg.tensor(WHOLE).float())
+    np.testing.assert_allclose(dg.cat(results).detach().numpy(), plain.detach().numpy(), atol=1e-5)
+
+
+def test_no_rank_has_a_sample() -> None:
+    def on_rank() -> list[float]:
+        bn = nn.SyncBatchNorm(4)
+        x = dg.zeros(0, 4, 3, 2, requires_grad=True)
+        bn(x).sum().backward()
+        assert bn.weight.grad is not None and x.grad is not None and x.grad.shape == x.shape
+        return bn.weight.grad.tolist()  # type: ignore[no-any-return]
+
+    assert run_threads(2, on_rank) == [[0.0] * 4] * 2
+
+
 def test_wrong_channels_and_second_derivatives_are_errors() -> None:
     bn = layer(nn.SyncBatchNorm)
     with pytest.raises(ShapeError, match=r"expected input \(N, 4, \.\.\.\), got \[2, 3\]"):
