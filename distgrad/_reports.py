@@ -39,19 +39,19 @@ class Inbox:
     """
 
     def __init__(self) -> None:
-        self._token = f"distgrad-launch-{os.urandom(8).hex()}"
+        self.token = f"distgrad-launch-{os.urandom(8).hex()}"
         self._path: str | None = None
         if sys.platform == "linux":
-            self._file = os.memfd_create(self._token, os.MFD_CLOEXEC)
+            self._file = os.memfd_create(self.token, os.MFD_CLOEXEC)
         else:
-            self._path = f"{_FOLDER}/{self._token}"
+            self._path = f"{_FOLDER}/{self.token}"
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        os.write(self._file, f"{self._token}\n".encode())
+        os.write(self._file, f"{self.token}\n".encode())
 
     @property
     def address(self) -> str:
         """What a rank needs to find the inbox: a path, and a word by which it knows the file (see `open_inbox`)."""
-        return f"{self._path or f'/proc/{os.getpid()}/fd/{self._file}'}:{self._token}"
+        return f"{self._path or f'/proc/{os.getpid()}/fd/{self._file}'}:{self.token}"
 
     def read(self) -> list[Report]:
         """The reports so far: the error that began it first, then by time."""

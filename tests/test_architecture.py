@@ -19,6 +19,7 @@ LEVELS = {
     "_binding": -1,  # arithmetic on cores, for _environment
     "_environment": 0,
     "_pages": 0,
+    "_lifeline": 0,
     "_parent_death": 0,
     "_reports": 0,
     "_typing": 0,

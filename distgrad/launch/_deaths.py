@@ -13,9 +13,11 @@ import struct
 import threading
 import time
 from contextlib import suppress
+from socket import socket
 from typing import NamedTuple
 
 from .._environment import Job, read_job
+from .._lifeline import accept, listen
 
 _LOOK = 0.02  # seconds between two looks for ranks that have not been seen yet, at first
 _LONGEST_LOOK = 1.0
@@ -70,15 +72,19 @@ class Deaths:
 
     Args:
         mpirun: the process that starts them.
+        name: where ranks connect that know it, see `_lifeline`.
     """
 
-    def __init__(self, mpirun: int) -> None:
+    def __init__(self, mpirun: int, name: str) -> None:
         self._mpirun = mpirun
-        self._ranks: dict[int, tuple[int, int]] = {}  # descriptor: rank, process
-        self._known: set[int] = set()
+        self._name = name
+        self._poll = select.poll()
+        self._processes: dict[int, tuple[int, int]] = {}  # rank: its process, and a descriptor of that
+        self._ranks: dict[int, int] = {}  # descriptor of a process or a connection: rank
+        self._connections: list[socket] = []
         self._missing = True  # there may be ranks that were not seen yet
         self._look = _LOOK
-        self._ended: list[tuple[float, list[int]]] = []  # time of a look, and the descriptors that it found ended
+        self._ended: list[tuple[float, list[int]]] = []  # time of a look, and the ranks that it found ended
         self._thread = threading.Thread(target=self._watch, name="ends of ranks", daemon=True)
         with suppress(OSError, AttributeError):  # before Linux 5.3, or a Python built on such; or another system
             self._launcher = os.pidfd_open(mpirun)
@@ -89,38 +95,61 @@ class Deaths:
         if self._thread.ident is None:
             return None
         self._thread.join()
-        looks = [Look(at, [Death(*self._ranks[one], _status(one)) for one in found]) for at, found in self._ended]
-        for descriptor in (self._launcher, *self._ranks):
+        seen = [(at, [rank for rank in ranks if rank in self._processes]) for at, ranks in self._ended]
+        looks = [Look(at, [self._death(rank) for rank in ranks]) for at, ranks in seen]
+        for descriptor in (self._launcher, *(descriptor for _, descriptor in self._processes.values())):
             os.close(descriptor)
+        for connection in self._connections:
+            connection.close()
         return _cause(looks)
 
+    def _death(self, rank: int) -> Death:
+        process, descriptor = self._processes[rank]
+        return Death(rank, process, _status(descriptor))
+
     def _watch(self) -> None:
-        poll = select.poll()
-        poll.register(self._launcher, select.POLLIN)
+        listener = listen(self._name)
+        self._poll.register(self._launcher, select.POLLIN)
+        if listener is not None:
+            self._connections.append(listener)
+            self._poll.register(listener, select.POLLIN)
         over = False
         while not over:
             if self._missing:
-                self._look_for_ranks(poll)
-            ended = [descriptor for descriptor, _ in poll.poll(self._look * 1000 if self._missing else None)]
-            over = self._launcher in ended
-            self._note([descriptor for descriptor in ended if descriptor != self._launcher], poll)
+                self._look_for_ranks()
+            ready = [descriptor for descriptor, _ in self._poll.poll(self._look * 1000 if self._missing else None)]
+            over = self._launcher in ready
+            self._note([descriptor for descriptor in ready if descriptor in self._ranks])
+            if listener is not None and listener.fileno() in ready:
+                self._connect(listener)
 
-    def _look_for_ranks(self, poll: "select.poll") -> None:
+    def _connect(self, listener: socket) -> None:
+        accepted = accept(listener)
+        if accepted is not None:
+            connection, rank = accepted
+            self._connections.append(connection)
+            self._ranks[connection.fileno()] = rank
+            self._poll.register(connection, select.POLLIN)
+
+    def _look_for_ranks(self) -> None:
         for pid, job in _ranks_below(self._mpirun):
-            if pid not in self._known:
+            if job.rank not in self._processes:
                 with suppress(OSError):  # it has ended meanwhile
                     descriptor = os.pidfd_open(pid)
-                    self._ranks[descriptor] = job.rank, pid
-                    self._known.add(pid)
-                    self._missing = len(self._known) < job.local_size
-                    poll.register(descriptor, select.POLLIN)
+                    self._processes[job.rank] = pid, descriptor
+                    self._ranks[descriptor] = job.rank
+                    self._missing = len(self._processes) < job.local_size
+                    self._poll.register(descriptor, select.POLLIN)
         self._look = min(self._look * 1.2, _LONGEST_LOOK)
 
-    def _note(self, ended: list[int], poll: "select.poll") -> None:
-        for descriptor in ended:
-            poll.unregister(descriptor)
-        if ended:
-            self._ended.append((time.monotonic(), ended))
+    def _note(self, descriptors: list[int]) -> None:
+        """Write down which ranks have ended: the first sign counts, of the connection or of the process."""
+        for descriptor in descriptors:
+            self._poll.unregister(descriptor)
+        known = {rank for _, ranks in self._ended for rank in ranks}
+        new = sorted({self._ranks[descriptor] for descriptor in descriptors} - known)
+        if new:
+            self._ended.append((time.monotonic(), new))
 
 
 def _cause(looks: list[Look]) -> Death | None:

@@ -37,9 +37,16 @@ class Ending(NamedTuple):
     @property
     def cause(self) -> str:
         """Why the job ended, in a line."""
+        if self.death is not None and self.unexplained:
+            return str(self.death)
         if not self.reports:
-            return str(self.death or f"status {self.code}, and no rank left a word")
+            return f"status {self.code}, and no rank left a word"
         return with_rank(self.reports[0]).splitlines()[-1]
+
+    @property
+    def unexplained(self) -> bool:
+        """Whether the job failed and no rank says why; that another rank is gone is no reason."""
+        return self.code != 0 and all(report.secondary for report in self.reports)
 
     @property
     def may_restart(self) -> bool:
@@ -51,7 +58,7 @@ class Ending(NamedTuple):
         """The exit status that the user sees: of the rank that failed first, or mpirun's."""
         if self.interrupted:
             return KEYBOARD_INTERRUPT_CODE
-        if not self.reports and self.code != 0 and self.death is not None and self.death.code is not None:
+        if self.unexplained and self.death is not None and self.death.code is not None:
             return self.death.code or 1
         return self.reports[0].code if self.reports else self.code
 
@@ -129,18 +136,20 @@ def _run(
     command: list[str], inbox: Inbox, environment: Mapping[str, str] | None = None, remote: bool = False
 ) -> Ending:
     process = subprocess.Popen(command, env=environment, preexec_fn=lambda: die_with_parent(signal.SIGTERM))
-    deaths = Deaths(process.pid)
+    deaths = Deaths(process.pid, inbox.token)
     threading.Thread(target=_end_when_late, args=(process, inbox), daemon=True).start()
     try:
         code = process.wait()  # without a timeout: with one, Python looks only every 50 ms
     except KeyboardInterrupt:
         before = inbox.read()
-        _end(process)
         return Ending(KEYBOARD_INTERRUPT_CODE, before, began=True, interrupted=True)
     finally:
         _end(process)
+        first = deaths.first()
+    if code == 0 and first is not None:
+        code = 1  # after os._exit(0) of a rank, MPICH ends the others and may call that a success
     # Ranks of other hosts do not reach the inbox.
-    return Ending(code if code >= 0 else 128 - code, inbox.read(), remote or inbox.job_began(), deaths.first())
+    return Ending(code if code >= 0 else 128 - code, inbox.read(), remote or inbox.job_began(), first)
 
 
 def _end_when_late(process: "subprocess.Popen[bytes]", inbox: Inbox) -> None:
@@ -172,9 +181,9 @@ def _conclude(ending: Ending, request: Request) -> None:
             if report.text != first.text:
                 print(with_rank(report._replace(text=report.text.rstrip().splitlines()[-1])), end="", file=sys.stderr)
         print(with_rank(first), end="", file=sys.stderr)
-    elif ending.status == KEYBOARD_INTERRUPT_CODE:
+    if ending.status == KEYBOARD_INTERRUPT_CODE and not ending.reports:
         print("distgrad.launch: KeyboardInterrupt", file=sys.stderr)
-    elif ending.code != 0 and not request.is_alone:
+    elif ending.unexplained and not request.is_alone and (ending.death is not None or not ending.reports):
         where = f"; {request.log_dir}/rank*.log may say more" if request.log_dir is not None else ""
         unknown = (
             f"the job ended with status {ending.code} and no rank left a word: one was killed from outside (out of "

@@ -77,7 +77,7 @@ for rank in ranks:
 def test_processes(number: int) -> None:
     environment = {name: value for name, value in clean_environment().items() if "PMI" not in name}
     process = subprocess.Popen([sys.executable, "-c", MPIRUN, str(int(number))], env=environment)
-    deaths = Deaths(process.pid)
+    deaths = Deaths(process.pid, f"distgrad-test-{process.pid}")
     process.wait(30)
     cause = deaths.first()
     assert cause is not None and cause.rank == 1
@@ -87,7 +87,7 @@ def test_processes(number: int) -> None:
 def test_a_job_that_ends_in_peace() -> None:
     before = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
     process = subprocess.Popen(["sleep", "0.3"], env=clean_environment())
-    deaths = Deaths(process.pid)
+    deaths = Deaths(process.pid, f"distgrad-test-{process.pid}")
     process.wait(30)
     start = time.monotonic()
     assert deaths.first() is None
