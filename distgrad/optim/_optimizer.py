@@ -180,19 +180,25 @@ class Optimizer:
         """
         for hook in tuple(self._state_dict_pre_hooks.values()):
             hook(self)
-        numbers: dict[int, int] = {}
-        for group in self.param_groups:
-            for p in group["params"]:
-                numbers[id(p)] = len(numbers)
+        numbers = self._numbers()
+        state = {numbers[id(p)] if isinstance(p, Tensor) else p: entry for p, entry in self.state.items()}
+        result: dict[str, Any] = {"state": state, "param_groups": self.packed_groups()}
+        for hook in tuple(self._state_dict_post_hooks.values()):
+            result = _or_else(hook(self, result), result)
+        return result
+
+    def packed_groups(self) -> list[Group]:
+        """The groups as a state dict has them, with numbers in place of parameters."""
+        numbers = self._numbers()
         groups = []
         for group in self.param_groups:
             packed = {key: value for key, value in group.items() if key != "params"}
             groups.append({**packed, "params": [numbers[id(p)] for p in group["params"]]})
-        state = {numbers[id(p)] if isinstance(p, Tensor) else p: entry for p, entry in self.state.items()}
-        result: dict[str, Any] = {"state": state, "param_groups": groups}
-        for hook in tuple(self._state_dict_post_hooks.values()):
-            result = _or_else(hook(self, result), result)
-        return result
+        return groups
+
+    def _numbers(self) -> dict[int, int]:
+        """The number of each parameter, by its id."""
+        return {id(p): number for number, p in enumerate(_members(self.param_groups))}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over the state and the hyperparameters of another optimizer, by the order of the parameters.

@@ -5,6 +5,8 @@ from . import functional as functional
 from . import post_localSGD_hook as post_localSGD_hook
 from . import powerSGD_hook as powerSGD_hook
 from ._averager import PeriodicModelAverager as PeriodicModelAverager
+from ._broadcast import broadcast_optimizer_state as broadcast_optimizer_state
+from ._broadcast import broadcast_parameters as broadcast_parameters
 from ._bucket import GradBucket as GradBucket
 from ._ddp import DistributedDataParallel as DistributedDataParallel
 from ._join import Join as Join

@@ -1,6 +1,8 @@
 """ZeroRedundancyOptimizer: every rank updates a part of the parameters and keeps the optimizer's state for it alone."""
 
-from collections.abc import Iterator
+import copy
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .._tensor import Tensor
@@ -13,7 +15,7 @@ from ..optim import LBFGS, Optimizer
 from ..optim._flat import FlatOptimizer
 from ..optim._optimizer import Closure, Group, Params, call_closure
 from ._share_state import Entry, cut, gathered, own_entries
-from ._shares import Shares
+from ._shares import Part, Shares
 
 
 class ZeroRedundancyOptimizer(Optimizer):
@@ -128,14 +130,20 @@ class ZeroRedundancyOptimizer(Optimizer):
 
         State that was loaded, and lies in `state` whole, is cut to this rank's part.
         """
+        shares, optimizer = self._share_out()
+        if self.state:
+            numbers = {p: n for n, p in enumerate(self._parameters())}
+            self._take_state(shares, optimizer, ((numbers[p], entry) for p, entry in self.state.items()))
+            self.state.clear()
+        return shares, optimizer
+
+    def _share_out(self) -> tuple[Shares, Optimizer]:
         trained = [p for p in self._parameters() if p._target is not None or p._grad is not None]
         if self._shares is not None and not self._shares.covers(trained):
             self._spread_out()
         if self._shares is None or self.optim is None:
             self._shares = Shares(trained, self.process_group, self._by_slices, self._shard_gradients)
             self.optim = self._class(self._local_groups(self._shares), **self._options)
-        if self.state:
-            self._take_state(self._shares, self.optim)
         return self._shares, self.optim
 
     def _local_groups(self, shares: Shares) -> list[Group]:
@@ -150,16 +158,45 @@ class ZeroRedundancyOptimizer(Optimizer):
 
     # ---- state -------------------------------------------------------------------------------------------------
 
-    def _take_state(self, shares: Shares, optimizer: Optimizer) -> None:
-        """Cuts `state` to this rank's parts and hands it to their optimizer."""
-        state = optimizer.state_dict()
+    def _take_state(
+        self, shares: Shares, optimizer: Optimizer, entries: Iterable[tuple[int, Entry]], copied: bool = False
+    ) -> None:
+        """Cuts whole entries, by the number of the parameter, to this rank's parts and hands them to their optimizer.
+
+        `copied` lets go of the whole entries before the next one is asked for.
+        """
         numbers = {id(p): n for n, p in enumerate(p for g in optimizer.param_groups for p in g["params"])}
-        own = {numbers[id(part.tensor)]: part for part in shares.parts if part.parameter in self.state}
-        state["state"] = {n: cut(self.state[part.parameter], part, self._scalars) for n, part in own.items()}
+        parts: dict[Tensor, list[Part]] = {}
+        for part in shares.parts:
+            parts.setdefault(part.parameter, []).append(part)
+        listed, state = list(self._parameters()), {}
+        for number, entry in entries:
+            for part in parts.get(listed[number], ()):
+                own = cut(entry, part, self._scalars)
+                state[numbers[id(part.tensor)]] = copy.deepcopy(own) if copied else own
         copy_options(self.param_groups, optimizer.param_groups)
-        state["param_groups"] = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict(state)
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.packed_groups()})
+
+    @property
+    def has_whole_state(self) -> bool:
+        """Whether this rank has all state, because it was loaded or collected here."""
+        return bool(self.state) or self._whole is not None
+
+    def take_whole_state(self, param_groups: list[Group], entries: Iterable[tuple[int, Entry]]) -> None:
+        """Takes this rank's part of a state that every rank is given entry by entry. A collective call.
+
+        Args:
+            param_groups: with the hyperparameters.
+            entries: number of a parameter and its whole entry; if there are none, the state stays as it is.
+        """
+        copy_options(param_groups, self.param_groups)
+        shares, optimizer = self._share_out()
+        pairs = iter(entries)
+        first = next(pairs, None)
+        if first is not None:
+            self._take_state(shares, optimizer, itertools.chain([first], pairs), copied=True)
         self.state.clear()
+        self._whole = None
 
     def _spread_out(self) -> None:
         """Brings the whole state to every rank, where the parts will change. A collective call."""

@@ -2,6 +2,8 @@
 
 import copy
 import math
+import pathlib
+import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -15,7 +17,12 @@ from distgrad.autograd._base import share_of
 from distgrad.comm import Communicator
 from distgrad.errors import CommError, StateDictError
 from distgrad.optim import Optimizer
-from distgrad.parallel import DistributedDataParallel, ZeroRedundancyOptimizer
+from distgrad.parallel import (
+    DistributedDataParallel,
+    ZeroRedundancyOptimizer,
+    broadcast_optimizer_state,
+    broadcast_parameters,
+)
 from tests.optim.reference import OPTIONS
 from tests.parallel.models import IN, OUT, Net, loss, values, whole_batch
 from tests.parallel.scenarios import everyone, mine, place
@@ -582,3 +589,83 @@ def who_else_steps_on_gradients_that_are_shared_out() -> None:
         assert "Adafactor needs whole gradients" in str(error)
     else:
         raise AssertionError("an optimizer of whole parameters was given parts of gradients")
+
+
+# ---- what only one rank has ----------------------------------------------------------------------------------------
+
+
+@scenario
+def resuming_where_only_one_rank_can_read_the_file() -> None:
+    rank, size = place()
+    root = size - 1
+
+    def make(kind: type[Optimizer], shared: bool, rate: float) -> tuple[Any, Any, Any]:
+        model = model_for(kind)
+        optimizer = zero(model, kind, lr=rate) if shared else kind(model.parameters(), lr=rate)
+        return model, optimizer, optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+
+    for kind in (optim.Adam, optim.NAdam, optim.Adafactor):
+        for shared in (False, True):
+            model, optimizer, schedule = make(kind, shared, 0.05)
+            train(model, optimizer, range(3), schedule.step)
+            if shared:
+                optimizer.consolidate_state_dict(root)
+            with tempfile.TemporaryDirectory() as folder:
+                file = pathlib.Path(folder, "checkpoint.dg")
+                if rank == root:
+                    parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
+                    dg.save({name: part.state_dict() for name, part in parts.items()}, file)
+                train(model, optimizer, range(3, 6), schedule.step)
+                for again in (
+                    False,
+                    True,
+                ):  # the plain optimizer's file for the shared-out one, and the other way round
+                    resumed, other, clock = make(kind, again, 7.0)
+                    with dg.no_grad():
+                        for p in resumed.parameters():
+                            p.fill_(rank)
+                    if rank == root:
+                        saved = dg.load(file)
+                        resumed.load_state_dict(saved["model"])
+                        other.load_state_dict(saved["optimizer"])
+                        clock.load_state_dict(saved["schedule"])
+                    broadcast_parameters(resumed, root)
+                    broadcast_optimizer_state(other, root)
+                    clock.load_state_dict(comm.get_default().broadcast_object(clock.state_dict(), root))
+                    train(resumed, other, range(3, 6), clock.step)
+                    check_same(resumed, model)
+                    assert other.param_groups[0]["lr"] == optimizer.param_groups[0]["lr"]
+
+
+@scenario
+def parameters_of_one_rank() -> None:
+    rank, _ = place()
+    net = Net(seed=rank)
+    before = everyone([p.tolist() for p in net.parameters()])
+    net.register_buffer("steps", dg.tensor(rank))
+    broadcast_parameters(net, root=1)
+    assert [p.tolist() for p in net.parameters()] == before[1] and net.steps.item() == 1
+    for form in (net.state_dict(), net.named_parameters()):
+        with dg.no_grad():
+            net.first.bias.fill_(rank)
+        broadcast_parameters(form)
+        assert net.first.bias.tolist() == [0.0] * 7
+
+
+@scenario
+def hyperparameters_of_one_rank() -> None:
+    rank, _ = place()
+    for shared in (False, True):
+        model = model_for(optim.Adam)
+        optimizer: Any = (zero if shared else _plain_of)(model, optim.Adam, lr=0.1 + rank)
+        broadcast_optimizer_state(optimizer)
+        assert optimizer.param_groups[0]["lr"] == 0.1
+        train(model, optimizer, range(2))
+        optimizer.param_groups[0]["lr"] = 0.5 + rank
+        broadcast_optimizer_state(optimizer, root=1)  # of a state that is spread out, each keeps its part
+        train(model, optimizer, range(2, 3))
+        assert optimizer.param_groups[0]["lr"] == 1.5 and len(set(everyone(bits(model)[0]))) == 1
+
+
+def _plain_of(model: nn.Module, kind: type[Optimizer], **options: Any) -> Optimizer:
+    return kind(model.parameters(), **options)
