@@ -119,16 +119,20 @@ def record(group: Communicator, name: str, seconds: float, device: str) -> dict[
     typical = sorted(phases, key=lambda phase: sum(phase[:3]))[len(phases) // 2]
     forward, backward, update, ready = typical
     scale = summarise(steps).median / (forward + backward + update)  # the hooks took time, too
-    buffers = sum(b._data.nbytes for b in program.model.buffers())
     return {
         "forward": scale * forward,
         "backward": scale * backward,
         "optimizer": scale * update,
         "ready": [[shape, scale * moment] for shape, moment in ready],
         "steps": [value for values in group.all_gather_object(steps) for value in values],
-        "broadcasts": buffers,
+        "broadcasts": buffer_bytes(program.model),
         "on_gpu": device == "cuda",
     }
+
+
+def buffer_bytes(model: Any) -> int:
+    """Bytes of running means and their like, which follow rank 0 in every step."""
+    return sum(int(b._data.nbytes) for b in model.buffers())
 
 
 Ready = list[tuple[list[int], float]]

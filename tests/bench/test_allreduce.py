@@ -51,8 +51,8 @@ def bandwidth(group: Communicator) -> Bandwidth:
 @pytest.mark.parametrize("op", [ReduceOp.SUM, ReduceOp.AVG, ReduceOp.MAX, ReduceOp.MIN])
 def test_a_run_has_a_row_for_every_size_and_contender(op: ReduceOp) -> None:
     def run(group: Communicator) -> dict[str, Any]:
-        contenders, reasons = our_backends(group, np.dtype(np.float32), op, [True, False], on_gpu=False)
-        assert [c.name for c in contenders][0] == "threads"
+        contenders, _ = our_backends(group, np.dtype(np.float32), op, [True, False], on_gpu=False)
+        assert contenders[0].name == "threads"
         return _allreduce.run(group, contenders[:2], [4, 4096], np.dtype(np.float32), 3, group.size, lambda text: None)
 
     result = on_two_threads(run)[0]
@@ -149,7 +149,7 @@ def test_without_matplotlib_the_error_comes_after_the_numbers(tmp_path: Path) ->
 def test_files_say_what_they_hold(tmp_path: Path) -> None:
     file = tmp_path / "x.json"
     _files.write(file, "scaling", {"runs": []})
-    with pytest.raises(BenchError, match="expected .* to be a result of 'allreduce', got one of 'scaling'"):
+    with pytest.raises(BenchError, match=r"expected .* to be a result of 'allreduce', got one of 'scaling'"):
         _files.read(file, "allreduce")
     file.write_text("{")
     with pytest.raises(BenchError, match="expected a file of"):

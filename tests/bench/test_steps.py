@@ -1,0 +1,125 @@
+"""benchmarks/: the runner at toy size, and the check against the last record with planted changes."""
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distgrad.bench import _files
+from tests.jobs import ROOT, clean_environment, run_job
+
+STEPS, CHECK = (str(ROOT / "benchmarks" / name) for name in ("steps.py", "check.py"))
+
+
+def toy(tmp_path: Path, *more: str) -> tuple[str, dict[str, Any]]:
+    file = tmp_path / "steps.json"
+    options = ["--workloads", "tiny", "--rounds", "3", "--block", "0.01", "--json", str(file), *more]
+    outcome = run_job([sys.executable, STEPS, *options], 120)
+    assert outcome.code == 0, outcome.output
+    assert not outcome.left
+    return outcome.output, _files.read(file, "steps")
+
+
+def test_measures_in_turn_and_says_who_is_missing(tmp_path: Path) -> None:
+    """This Python has no torch, and the other name is no Python at all."""
+    output, result = toy(tmp_path, "--torch", sys.executable, "--jax", "/nonexistent/python")
+    assert [row["side"] for row in result["rows"]] == ["distgrad", "yardstick"]
+    assert set(result["unavailable"]) == {"torch", "jax"}
+    assert "No module named 'torch'" in result["unavailable"]["torch"]
+    ours = result["rows"][0]
+    assert len(ours["seconds"]) == 3 and ours["loss"] < ours["first_loss"]
+    assert 30 < ours["peak_mib"] < 500
+    assert "distgrad/it" in output and (tmp_path / "steps.png").exists()
+
+
+def test_several_ranks_have_ddp(tmp_path: Path) -> None:
+    _, result = toy(tmp_path, "--ranks", "2", "--no-plot")
+    assert [row["side"] for row in result["rows"]] == ["distgrad"] and result["ranks"] == 2
+
+
+def test_an_older_tree_takes_part(tmp_path: Path) -> None:
+    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True)
+    if git.returncode:
+        pytest.skip("the tests do not run in a git checkout")
+    _, result = toy(tmp_path, "--against", "HEAD", "--no-plot")
+    assert [row["side"] for row in result["rows"]] == ["distgrad", "HEAD"]
+
+
+# ---- the check -------------------------------------------------------------------------------------------------------
+
+
+def ratio(median: float, spread: float = 0.03) -> dict[str, float]:
+    return {"median": median, "low": median * (1 - spread), "high": median * (1 + spread), "samples": 15}
+
+
+def recorded() -> dict[str, Any]:
+    rows = [
+        {"workload": name, "side": side, "ratio": ratio(value)}
+        for name in ("mlp", "cnn")
+        for side, value in (("distgrad", 1.0), ("yardstick", 4.0), ("torch", 0.8), ("torch fused", 1.1))
+    ]
+    return {"machine": {"cpu": "a", "time": "then"}, "ranks": 1, "threads": 1, "rows": rows}
+
+
+def changed(workload: str, factor: float, sides: tuple[str, ...] = ("yardstick", "torch"), spread: float = 0.03) -> Any:
+    """A result in which distgrad takes this much longer."""
+    result = copy.deepcopy(recorded())
+    for row in result["rows"]:
+        if row["workload"] == workload and row["side"] in sides:
+            row["ratio"] = ratio(row["ratio"]["median"] * factor, spread)
+    return result
+
+
+def check(tmp_path: Path, new: dict[str, Any]) -> tuple[int, str]:
+    _files.write(tmp_path / "old.json", "steps", recorded())
+    _files.write(tmp_path / "new.json", "steps", new)
+    done = subprocess.run(
+        [sys.executable, CHECK, str(tmp_path / "new.json"), str(tmp_path / "old.json")],
+        capture_output=True,
+        text=True,
+        env=clean_environment(),
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_workload_that_takes_30_percent_longer_is_found(tmp_path: Path) -> None:
+    code, text = check(tmp_path, changed("cnn", 1.3))
+    assert code == 1 and text.endswith("slower than recorded on then: cnn\n")
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        changed("cnn", 1.0),
+        changed("cnn", 0.5),
+        changed("cnn", 1.08),  # below the tolerance
+        changed("cnn", 1.3, spread=0.4),  # a day on which nothing can be said
+        changed("cnn", 1.3, ("torch",)),  # torch has become faster, not distgrad slower
+    ],
+    ids=["same", "faster", "little", "noise", "torch"],
+)
+def test_what_is_no_regression_is_none(tmp_path: Path, new: dict[str, Any]) -> None:
+    code, text = check(tmp_path, new)
+    assert code == 0 and text.endswith("none\n"), text
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("threads", 2, "expected the same threads, got 1 then and 2 now"),
+        ("machine", {"cpu": "b"}, "expected the same processor, got a then and b now"),
+        ("rows", [], "no workload and reference are in both"),
+    ],
+)
+def test_what_cannot_be_compared_is_not(tmp_path: Path, key: str, value: Any, words: str) -> None:
+    code, text = check(tmp_path, {**recorded(), key: value})
+    assert code == 2 and words in text
+
+
+def test_there_is_a_record_to_compare_with() -> None:
+    record = json.loads((ROOT / "benchmarks" / "recorded" / "steps.json").read_text())
+    assert {"distgrad", "yardstick", "torch"} <= {row["side"] for row in record["rows"]}
