@@ -90,7 +90,10 @@ class Communicator(HostCollectives):
 
     def describe(self) -> str:
         """In words: the backend, the number of ranks, and how buffers on GPUs go, once one was passed."""
-        devices = "none passed yet" if self._transport is None else self._transport.describe()
+        devices = "none passed yet"
+        if self._transport is not None:
+            others = [f"; not {name}: {reason}" for name, reason in self._transport.passed_over.items()]
+            devices = self._transport.describe() + "".join(others)
         return f"{self.name} between {self.size} ranks; buffers on GPUs: {devices}"
 
     # ---- collectives -------------------------------------------------------------------------------------------
@@ -318,17 +321,12 @@ class Communicator(HostCollectives):
             arrays: Tensors or arrays that it writes, which the returned work gives as its result.
         """
         self._check_usable()
-        if self.size == 1:
-            function()
-            return CompletedWork(list(arrays))
         buffer = device_buffer(arrays)
         if buffer is None:
-            return self._background().submit(function, list(arrays))
+            return self._submit_on_host(function, list(arrays), self.size == 1)
+        needs_no_thread = self.size == 1 or (self._transport is not None and self._transport.runs_ahead)
         task = self._beside.prepare(function, list(arrays), buffer)
-        if self._transport is not None and self._transport.runs_ahead:  # it needs no thread
-            task.run()
-            return task.work(CompletedWork(list(arrays)))
-        return task.work(self._background().submit(task.run, list(arrays)))
+        return task.work(self._submit_on_host(task.run, list(arrays), needs_no_thread))
 
     def close(self) -> None:
         """Free what the communicator holds. A collective call; the communicator cannot be used afterwards."""
@@ -380,10 +378,14 @@ class Communicator(HostCollectives):
             self.sums_in_order = self.sums_in_order and self._transport.sums_in_order
         return self._transport
 
-    def _background(self) -> Fifo:
+    def _submit_on_host(self, function: Callable[[], None], arrays: list[Any], at_once: bool) -> Work:
+        """Run a function in the background thread, or at once."""
+        if at_once:
+            function()
+            return CompletedWork(arrays)
         if self._fifo is None:
             self._fifo = Fifo(f"distgrad-{self.name}-{self.rank}", self.options.timeout)
-        return self._fifo
+        return self._fifo.submit(function, arrays)
 
     def _share_bytes(self, data: Array, root: int = 0) -> Array:
         """The bytes of rank `root` on every rank."""

@@ -300,7 +300,7 @@ class Nccl(DeviceTransport):
         if number_of(arrays[0]) != self._device:
             raise CommError(
                 f"expected a buffer on cuda:{self._device}, with which this group's NCCL was set up, got one on "
-                f"{arrays[0].device}; use one GPU a rank, or a group of its own for the other one"
+                f"cuda:{number_of(arrays[0])}; use one GPU a rank, or a group of its own for the other one"
             )
         self._group._barrier()
         if sum(array.size for array in arrays) == 0:
@@ -309,7 +309,10 @@ class Nccl(DeviceTransport):
         with cuda.on(self._device):
             current = cuda.current()
             self._stream.wait_event(cuda.mark(current))
-            enqueue(self._stream.ptr)
+            try:
+                enqueue(self._stream.ptr)
+            except self._nccl.NcclError as error:
+                raise CommError(f"NCCL refused {self._group._call} on rank {self.rank}: {error}") from error
             done = cuda.mark(self._stream)
             current.wait_event(done)
         self._watch.add(done, arrays, f"waiting for NCCL in {self._group._call}")

@@ -60,6 +60,11 @@ class Lanes(NamedTuple):
     down: Any
     up: Any
 
+    def drain(self) -> None:
+        """Wait until both have nothing left to copy."""
+        self.down.synchronize()
+        self.up.synchronize()
+
 
 class Staged(DeviceTransport):
     """Host-staged collectives of a group. Creating it is a collective call, within a call.
@@ -91,8 +96,7 @@ class Staged(DeviceTransport):
     def close(self, abort: bool = False) -> None:
         """Let the copies end, and give the pinned memory back."""
         for lanes in self._lanes.values():
-            lanes.down.synchronize()
-            lanes.up.synchronize()
+            lanes.drain()
         if self._pinned_ring is not None:
             streams().unpin(self._pinned_ring)
         self._pinned_ring = None
@@ -185,8 +189,7 @@ class Staged(DeviceTransport):
             try:
                 self._stream_chunks(lanes, plans)
             except BaseException:
-                lanes.down.synchronize()  # the arrays may be freed now
-                lanes.up.synchronize()
+                lanes.drain()  # the arrays may be freed now
                 raise
             current.wait_event(cuda.mark(lanes.up))
 

@@ -93,17 +93,22 @@ class Queue:
 
     def run(self, until: Mark | None = None) -> None:
         """Run tasks up to the mark, or all there are."""
-        if not self._tasks:
-            return
-        with self._lock:
-            if self._running:  # a task of this queue computes something itself
+        while not self._lock.acquire(timeout=1e-3):  # another thread runs it, and may need what this one holds
+            if until is not None and until.passed:
                 return
-            self._running = True
-            try:
-                while self._tasks and not (until is not None and until.passed):
-                    self._tasks.popleft()()
-            finally:
-                self._running = False
+        try:
+            if not self._running:  # else a task of this queue computes something itself
+                self._run_tasks(until)
+        finally:
+            self._lock.release()
+
+    def _run_tasks(self, until: Mark | None) -> None:
+        self._running = True
+        try:
+            while self._tasks and not (until is not None and until.passed):
+                self._tasks.popleft()()
+        finally:
+            self._running = False
 
     def is_empty(self) -> bool:
         """Whether there is nothing left to run."""

@@ -132,7 +132,7 @@ class ndarray:
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        return dict(self._host.__array_interface__, version=3, stream=1)
+        return dict(self._raw.__array_interface__, version=3, stream=1)
 
     def __len__(self) -> int:
         return len(self._raw)
