@@ -6,12 +6,14 @@ import pytest
 
 from distgrad import comm
 from distgrad._environment import job
-from tests.parallel.scenarios import SCENARIOS
+from tests.parallel import scenarios, scenarios_join, scenarios_reduction
 from tests.parallel.training import train
 from tests.parallel.zero_scenarios import SCENARIOS as ZERO_SCENARIOS
 
 pytestmark = pytest.mark.mpi
 
+SCENARIOS = scenarios.SCENARIOS
+assert {s.__module__ for s in SCENARIOS} >= {scenarios_join.__name__, scenarios_reduction.__name__}
 LAYOUT = f"{job.world_size // 2},{-(-job.world_size // 2)}"
 
 
