@@ -31,7 +31,8 @@ HERE = Path(__file__).resolve().parent
 WORKER = HERE / "step_worker.py"
 FORCED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-START_SECONDS = 300  # to import, build and compile
+START_SECONDS = 300  # to import and build
+ANSWER_SECONDS = 600  # to compile, at most
 
 
 class BenchmarkError(Exception):
@@ -77,7 +78,13 @@ class Running:
                 subprocess.Popen(command, env=environment(side, threads), stdout=self.log, stderr=subprocess.STDOUT)
                 for command in commands(side, options, ranks)
             ]
-            self._channels = [self._accept(server) for _ in range(ranks)]
+            self._channels: list[Any] = []
+            try:
+                for _ in range(ranks):
+                    self._channels.append(self._accept(server))
+            except BenchmarkError:
+                self.close()
+                raise
 
     def _accept(self, server: socket.socket) -> Any:
         server.settimeout(1.0)
@@ -88,6 +95,7 @@ class Running:
                 if any(process.poll() is not None for process in self._processes):
                     raise BenchmarkError(self.last_words()) from None
                 continue
+            connection.settimeout(ANSWER_SECONDS)
             channel = connection.makefile("rw")
             channel.readline()  # its hello
             return channel
@@ -95,10 +103,15 @@ class Running:
 
     def take(self, steps: int) -> dict[str, float]:
         """Let all ranks take this many steps; the answer of the slowest, with the processor time of all."""
-        for channel in self._channels:
-            channel.write(f"{steps}\n")
-            channel.flush()
-        lines = [channel.readline() for channel in self._channels]
+        try:
+            for channel in self._channels:
+                channel.write(f"{steps}\n")
+                channel.flush()
+            lines = [channel.readline() for channel in self._channels]
+        except TimeoutError:
+            raise BenchmarkError(f"gave no answer in {ANSWER_SECONDS} s") from None
+        except OSError:
+            lines = [""]
         if not all(lines):
             raise BenchmarkError(self.last_words())
         answers = [json.loads(line) for line in lines]
@@ -120,11 +133,13 @@ class Running:
         """End the processes."""
         for channel in self._channels:
             channel.close()
+        patience = 20.0 if self._channels else 0.0
         for process in self._processes:
             try:
-                process.wait(20)
+                process.wait(patience)
             except subprocess.TimeoutExpired:
-                process.kill()
+                process.terminate()  # a launcher takes its ranks with it
+                process.wait()
         self.log.close()
 
 
@@ -330,18 +345,26 @@ def run(args: argparse.Namespace, sides: Sequence[Side], reasons: dict[str, str]
     }
 
 
+def compare(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure what the command line asks for."""
+    if args.against is None:
+        return run(args, *all_sides(args))
+    with older_tree(args.against) as older:
+        sides = [
+            Side("distgrad", "distgrad", sys.executable, HERE.parent),
+            Side(args.against, "distgrad", sys.executable, older),
+        ]
+        return run(args, sides, {})
+
+
 def main(argv: Sequence[str]) -> int:
     """Measure, print, write, draw."""
     args = parse(argv)
-    if args.against is None:
-        result = run(args, *all_sides(args))
-    else:
-        with older_tree(args.against) as older:
-            sides = [
-                Side("distgrad", "distgrad", sys.executable, HERE.parent),
-                Side(args.against, "distgrad", sys.executable, older),
-            ]
-            result = run(args, sides, {})
+    try:
+        result = compare(args)
+    except BenchmarkError as error:
+        print(f"steps: error: a process ended while it was measured: {error}", file=sys.stderr)
+        return 1
     _files.write(args.json, "steps", result)
     print(text_of(result), f"written: {args.json}", sep="\n\n", flush=True)
     if not args.no_plot:

@@ -1,6 +1,7 @@
 """What the model has to know, measured: steps of one rank, memory, and all-reduces of two ranks."""
 
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -56,7 +57,8 @@ def measure_all_reduce(group: Communicator) -> dict[str, Any]:
     for footprint in FOOTPRINTS:
         seconds = time_all_reduce(group, footprint)
         points.append([footprint, max(seconds - alpha, 0.0) / footprint])
-    return {"alpha": alpha, "alpha_shared": _on_one_core(lambda: time_all_reduce(group, ALPHA_BYTES)), "beta": points}
+    shared = _on_one_core(group, lambda: time_all_reduce(group, ALPHA_BYTES))
+    return {"alpha": alpha, "alpha_shared": shared, "beta": points}
 
 
 def time_all_reduce(group: Communicator, nbytes: int, rounds: int = 9) -> float:
@@ -78,10 +80,12 @@ def time_all_reduce(group: Communicator, nbytes: int, rounds: int = 9) -> float:
     return summarise(samples).median
 
 
-def _on_one_core(call: Callable[[], float]) -> float:
-    """The result of a call during which this process keeps to the first core of the machine that it may use."""
+def _on_one_core(group: Communicator, call: Callable[[], float]) -> float:
+    """The result of a call during which all ranks keep to one core, where the system lets them. A collective call."""
+    if sys.platform != "linux":
+        return call()
     allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(allowed)})
+    os.sched_setaffinity(0, {group.broadcast_object(min(allowed))})
     try:
         return call()
     finally:

@@ -123,3 +123,14 @@ def test_what_cannot_be_compared_is_not(tmp_path: Path, key: str, value: Any, wo
 def test_there_is_a_record_to_compare_with() -> None:
     record = json.loads((ROOT / "benchmarks" / "recorded" / "steps.json").read_text())
     assert {"distgrad", "yardstick", "torch"} <= {row["side"] for row in record["rows"]}
+
+
+def test_a_library_that_breaks_is_left_out_with_its_last_words(tmp_path: Path) -> None:
+    """Planted: a Python whose torch is broken inside. The others are measured."""
+    (tmp_path / "torch.py").write_text("__version__ = '0'\ndef set_num_threads(n): raise OSError('no such threads')\n")
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    output, result = toy(tmp_path, "--torch", str(python), "--no-plot")
+    assert [row["side"] for row in result["rows"]] == ["distgrad", "yardstick"]
+    assert "tiny: torch left out: OSError: no such threads" in output
