@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from ._names import *  # noqa: F403
     from .checkpoint import load as load
     from .checkpoint import save as save
+    from .comm import is_rank_zero as is_rank_zero
+    from .comm import rank_zero as rank_zero
     from .parallel import DistributedDataParallel as DistributedDataParallel
 else:
     checkpoint, comm, nn, optim, _data, _parallel = (
@@ -62,7 +64,13 @@ for _name, _source in {
     _above, _, _last = f"distributed.{_name}".rpartition(".")
     setattr(_sys.modules[f"{__name__}.{_above}"], _last, _alias)
 
-_FROM_PAGES = {"save": checkpoint, "load": checkpoint, "DistributedDataParallel": _parallel}
+_FROM_PAGES = {
+    "save": checkpoint,
+    "load": checkpoint,
+    "DistributedDataParallel": _parallel,
+    "rank_zero": comm,
+    "is_rank_zero": comm,
+}
 _MODULES = ("autograd", "cuda", "futures", "linalg", "ops", "special")
 
 

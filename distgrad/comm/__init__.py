@@ -52,6 +52,8 @@ from ._membership import get_world_size as get_world_size
 from ._membership import group as group
 from ._membership import new_group as new_group
 from ._membership import split_group as split_group
+from ._rank_zero import is_rank_zero as is_rank_zero
+from ._rank_zero import rank_zero as rank_zero
 from ._statistics import Measurement as Measurement
 from ._statistics import Statistics as Statistics
 from ._threads import run_threads as run_threads

@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Collection
 
+from ..errors import PeerLostError
 from ._calls import Call, Kind, Message
 from ._communicator import Options
 from ._process import Process
@@ -85,6 +86,8 @@ class Board:
         self._home = threading.get_ident()
         self._free = list(range(POSTED, POSTED_END))
         self._under_way = 0
+        self.essential: Collection[int] = ()  # peers whose end ends a meeting even after they have come to it
+        self.on_end: Callable[[bool], None] | None = None  # called when this rank has failed, or finished (True)
         self._owner = Process.current()
         words[self._row + STARTED] = self._owner.started
         words[self._row + BELL] = listen(_answer) + 1
@@ -130,7 +133,7 @@ class Board:
         self.await_here(step)
         fence()
         if self._fresh:
-            self._compare()
+            self.compare()
             self._fresh = False
 
     def watch(self, message: Message) -> Watch:
@@ -180,11 +183,16 @@ class Board:
 
     def linger(self, done: Callable[[], bool]) -> None:
         """Return when `done`, looking for what may be wrong meanwhile."""
-        watch = Watch(self.rows, self._options, self._home, self._compare if self._fresh else None)
+        watch = Watch(self.rows, self._options, self._home, self.compare if self._fresh else None, None, self.essential)
         patience = Patience(watch.look, spins=0)
         try:
             while not done():
-                patience.pause()
+                try:
+                    patience.pause()
+                except PeerLostError:
+                    if not done():
+                        raise
+                    break  # it did its part, and then it ended
                 if self._under_way and self._progress is not None:
                     for _ in range(SPINS):
                         self._progress()
@@ -206,7 +214,7 @@ class Board:
                 return
         self.linger(lambda: bool(words[place] >= value))
 
-    def _compare(self) -> None:
+    def compare(self) -> None:
         """Raise CollectiveMismatchError if a rank that has come is in another call than this one."""
         words, slot, step = self._words, self._slot(), self._step
         for other in self._everyone:
@@ -246,11 +254,17 @@ class Board:
         if state not in (State.FINISHED, State.DEADLOCKED):
             self.rows.write(REASON, reason.partition("\n")[0])
             self.rows.put(STATE, State.FAILED)
+        self._end(False)
 
     def finish(self) -> None:
         """Tell the peers that this rank has ended as planned; a forked child, which is no rank, says nothing."""
         if os.getpid() == self._owner.pid and self.rows.state(self._rank) not in GAVE_UP:
             self.rows.put(STATE, State.FINISHED)
+            self._end(True)
+
+    def _end(self, finished: bool) -> None:
+        if self.on_end is not None:
+            self.on_end(finished)
 
     def answer(self, stack: str) -> None:
         """Say where in Python this rank is, because a peer has asked."""

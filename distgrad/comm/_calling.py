@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._typing import Array
+from . import _solo
 from ._calls import ON_DEVICE, Call, Kind
 from ._dtypes import lookup
 
@@ -49,6 +50,8 @@ class Calling:
 
     def __enter__(self) -> None:
         group = self._communicator
+        if _solo.open_blocks:
+            _solo.refuse(self._call)
         if group._fifo is not None:
             group._fifo.drain()
         group._check_usable()

@@ -9,6 +9,7 @@ import numpy as np
 
 from .._typing import Array
 from ..errors import CommError, CommTimeoutError
+from . import _solo
 from ._buffers import Beside, DeviceReceive, DeviceTransport, device_buffer
 from ._calling import Calling
 from ._calls import ANY, Call, Kind
@@ -320,6 +321,7 @@ class Communicator(HostCollectives):
             function: called in the background thread; later calls from this thread wait until it is done.
             arrays: Tensors or arrays that it writes, which the returned work gives as its result.
         """
+        _solo.refuse("a collective in the background")
         self._check_usable()
         buffer = device_buffer(arrays)
         if buffer is None:

@@ -9,7 +9,7 @@ arrives within moments if both sides look, and here every rank of the circle has
 import time
 
 from ._calls import Message
-from ._rows import MESSAGE, POSTED, POSTED_END, SINCE, STEP, TURN, UNLISTED, Rows, State
+from ._rows import MESSAGE, POSTED, POSTED_END, STEP, TURN, UNLISTED, WAIT, Rows, State
 
 LOOKS = 6  # of each rank of the circle, in vain
 PATIENCE = 0.3  # seconds, on one node
@@ -46,7 +46,7 @@ class Circle:
 
     def _stand(self, rank: int) -> _Standing:
         """What changes when a rank gets on."""
-        return tuple(self._rows.get(rank, place) for place in (STEP, MESSAGE, SINCE))
+        return tuple(self._rows.get(rank, place) for place in (STEP, MESSAGE, WAIT))
 
 
 def find_circle(rows: Rows) -> list[int]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from .._environment import job
 from ..errors import BackendUnavailableError, CommError
-from . import _abort
+from . import _abort, _solo
 from ._board import leave
 from ._communicator import Communicator, Options
 from ._groups import groups
@@ -82,7 +82,7 @@ def init_process_group(
         backend: "shm" (all ranks on one node), "hierarchical" (several nodes), "mpi" (both), or None for the best
             that works; torch's "gloo" means None.
         init_method: accepted as in torch; the launcher has told the ranks already where they meet.
-        timeout: how long a rank waits for its peers, as a timedelta or in seconds; 30 minutes by default.
+        timeout: how long a rank waits for its peers, as a timedelta or in seconds; 5 minutes by default.
         world_size: checked against the launcher's, if given.
         rank: checked against the launcher's, if given.
         store: accepted as in torch, not used; so are group_name, pg_options and device_id.
@@ -205,6 +205,7 @@ def _create(backend: str | None, options: Options, world_size: int, rank: int) -
         raise BackendUnavailableError(f"this job has {job.world_size} ranks, which cannot communicate: {problem}")
     layout = os.environ.get("DISTGRAD_TOPOLOGY")
     pretend(parse_layout(layout, job.world_size) if layout else ())
+    _solo.refuse("the first meeting of all ranks, which begins the default group")
     base = MpiCommunicator.world(options)
     _announce_leaving()
     wishes = base.all_gather_object((wanted, world_size, rank))

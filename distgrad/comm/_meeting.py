@@ -1,8 +1,10 @@
 """Where the ranks of a group meet before a collective, so that none of them waits blindly for the others.
 
-On one node that is the diagnosis board (see `_board`). Between nodes it is MPI itself.
+On one node that is the diagnosis board (see `_board`), between nodes boards that couriers connect (see `_spanning`).
+Where there is no shared memory at all, and while a board is being made, it is MPI itself.
 """
 
+import warnings
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,9 +13,12 @@ from ..errors import CollectiveMismatchError, CommError, CommTimeoutError
 from ._board import Board, board_bytes
 from ._calls import Call, Message
 from ._communicator import Communicator, Options
+from ._courier import Courier
+from ._links import Link, connect
 from ._process import call_site
-from ._segment import padded, share
-from ._topology import Topology
+from ._segment import Segment, padded, share
+from ._spanning import SpanningMeeting
+from ._topology import Topology, node_name
 from ._wait import Patience
 
 
@@ -94,13 +99,13 @@ class WireMeeting:
     Args:
         comm: the mpi4py communicator of the group.
         options: the timeout.
-        maximum: MPI.MAX.
+        mpi: the module mpi4py.MPI.
     """
 
-    def __init__(self, comm: Any, options: Options, maximum: Any) -> None:
+    def __init__(self, comm: Any, options: Options, mpi: Any) -> None:
         self._comm = comm
         self._options = options
-        self._maximum = maximum
+        self.mpi = mpi
         self._call: Call | None = None
 
     def announce(self, call: Call) -> None:
@@ -115,7 +120,7 @@ class WireMeeting:
         mine = np.array(call.pack(), np.int64)
         both = np.concatenate([mine, -mine])  # the maximum of the negatives is the negative of the minimum
         result = np.empty_like(both)
-        self._poll(self._comm.Iallreduce(both, result, op=self._maximum), f"{call} at {call_site()}")
+        self._poll(self._comm.Iallreduce(both, result, op=self.mpi.MAX), f"{call} at {call_site()}")
         if not np.array_equal(result[:2], -result[2:]):
             raise self._mismatch(call)
 
@@ -155,7 +160,7 @@ class WireMeeting:
         )
 
 
-def create_meeting(group: Communicator, comm: Any, otherwise: Meeting) -> Meeting:
+def create_meeting(group: Communicator, comm: Any, wire: WireMeeting) -> Meeting:
     """The best place for the ranks of a group to meet. A collective call.
 
     A backend calls `announce` with every collective (in `_begin`), `meet` before it touches data and wherever else it
@@ -164,12 +169,60 @@ def create_meeting(group: Communicator, comm: Any, otherwise: Meeting) -> Meetin
     Args:
         group: the ranks, whose collectives already work.
         comm: the group's mpi4py communicator; what the meeting needs is split off from it.
-        otherwise: what to return where ranks of one node cannot share memory.
+        wire: what to return where ranks of one node cannot share memory.
     """
-    if Topology.discover(group).spans_nodes:
-        return otherwise
+    topology = Topology.discover(group)
+    here = topology.nodes[topology.node]
     try:
-        page = share(group, padded(board_bytes(group.size)))
+        page = _share_on_node(group, topology)
     except CommError:
-        return otherwise  # meetings over MPI work everywhere
-    return Board(memoryview(page).cast("q"), group.rank, group.size, group.options, progress=comm.Iprobe)
+        return wire  # meetings over MPI work everywhere
+    words = memoryview(page).cast("q")
+    board = Board(words, group.rank, group.size, group.options, here, comm.Iprobe)
+    if not topology.spans_nodes:
+        return board
+    leads = group.rank == here[0]
+    leaders = comm.Split(0 if leads else wire.mpi.UNDEFINED, topology.node)
+    links = _connect(leaders, topology) if leads else []
+    group.barrier()  # every rank of this node has written its process into its row
+    courier = Courier(board.rows, links) if links else None
+    board.essential = [ranks[0] for ranks in topology.nodes if ranks[0] != group.rank] if leads else [here[0]]
+    return SpanningMeeting(board, here[0], leaders if leads else None, wire.mpi.MAX, courier)
+
+
+def _share_on_node(group: Communicator, topology: Topology) -> Segment:
+    """A page between the ranks of each node, with a row for each rank of the group.
+
+    Raises:
+        CommError: on every rank, where the ranks of some node cannot share memory.
+    """
+    nbytes = padded(board_bytes(group.size))
+    if not topology.spans_nodes:
+        return share(group, nbytes)
+    node = group.split(topology.node)
+    assert node is not None
+    page, problem = None, ""
+    try:
+        page = share(node, nbytes)
+    except CommError as error:
+        problem = str(error)
+    node.close()
+    problems = [entry for entry in group.all_gather_object(problem) if entry]
+    if page is None or problems:
+        raise CommError("; ".join(problems))
+    return page
+
+
+def _connect(leaders: Any, topology: Topology) -> list[Link]:
+    """Connections between the leaders; none where that fails, which costs no more than what can be said of waits."""
+    try:
+        return connect(leaders.allgather, topology.nodes, topology.node, node_name())
+    except OSError as error:
+        if topology.node == 0:
+            warnings.warn(
+                f"the nodes cannot connect to each other over TCP ({error}): calls are still compared, but the table "
+                "of a stall shows the ranks of one node only; let the nodes reach each other's ports if you can",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return []

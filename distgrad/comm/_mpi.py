@@ -58,8 +58,9 @@ class MpiCommunicator(Communicator):
         super().__init__(comm.Get_rank(), comm.Get_size(), ranks, options, statistics)
         self._mpi = load()
         self._comm = comm
-        self._meeting: Meeting = WireMeeting(comm, self.options, self._mpi.MAX)
-        self._messages: Meeting = self._meeting
+        self._wire = WireMeeting(comm, self.options, self._mpi)
+        self._meeting: Meeting = self._wire
+        self._messages: Meeting = self._wire
 
     @classmethod
     def world(cls, options: Options) -> "MpiCommunicator":
@@ -78,7 +79,7 @@ class MpiCommunicator(Communicator):
     def use_board(self) -> None:
         """Meet where peers can be seen from now on (see `create_meeting`). A collective call."""
         if self.size > 1:
-            self._meeting = create_meeting(self, self._comm, self._meeting)
+            self._meeting = create_meeting(self, self._comm, self._wire)
             self._messages = self._meeting
 
     def watch_messages_on(self, meeting: Meeting) -> None:

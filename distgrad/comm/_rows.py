@@ -33,8 +33,9 @@ CONDITION = 19  # for a rank of another node: its process state there, a letter
 MIRRORED = 20  # for a rank of another node: when the row was copied from there
 WISH, STACKS_WISH = 21, 22  # when this rank last wished to see the rows, and the stacks, of other nodes
 MESSAGES = 23  # how many messages it has begun to send or to receive
-TABLES = 25  # how many tables it has printed
 RELEASED = 24  # the leader of a node: the meeting that all nodes have come to
+TABLES = 25  # how many tables it has printed
+WAIT = 26  # the number of its long waits so far
 UNLISTED = 32  # messages under way for which POSTED had no room, or that another thread posted
 POSTED, POSTED_END = 33, 48  # messages under way
 LINE = 48  # texts: length in bytes, then UTF-8. The call with its line in the user's program
@@ -132,10 +133,8 @@ class Rows:
 
     def condition(self, rank: int) -> str:
         """The letter of the state of a rank's process (see `Process.letter`), "" while it is not known."""
-        if self.get(rank, PID) == 0:
-            return ""  # it has not come as far as its row
         if rank in self.here:
-            return self.process(rank).letter()
+            return self.process(rank).letter() if self.get(rank, PID) else ""  # it has not come as far as its row
         letter = self.get(rank, CONDITION)
         return chr(letter) if letter else ""
 

@@ -3,6 +3,8 @@
 import time
 from collections.abc import Collection
 
+from ._calls import Message
+from ._deadlock import posted
 from ._process import DEAD, STOPPED, describe_state
 from ._rows import (
     ANSWERS,
@@ -11,6 +13,8 @@ from ._rows import (
     GAVE_UP,
     LINE,
     LINE_OF,
+    MESSAGE,
+    MIRRORED,
     REASON,
     SEQUENCE,
     SINCE,
@@ -26,6 +30,7 @@ from ._stacks import ring
 
 ANSWER_TIME = 0.3  # seconds that a rank has to tell its stack
 ANSWER_TIME_BETWEEN_NODES = 1.0
+NEWS = 2.0  # seconds after which the rows of another node are old, while they are asked for
 _INDENT = "\n            "
 
 
@@ -65,13 +70,14 @@ def status(rows: Rows, rank: int, answered: Collection[int] = ()) -> str:
 def is_in_call(rows: Rows, rank: int) -> bool:
     """Whether a rank is in a call of which this rank knows, as far as the counts tell."""
     mine = rows.get(rows.rank, SEQUENCE)
-    sequence, step = rows.get(rank, SEQUENCE), rows.get(rank, STEP)
-    return sequence > mine or (sequence == mine > 0 and step >= rows.get(rows.rank, STEP))
+    sequence = rows.get(rank, SEQUENCE)
+    in_step = rows.state(rows.rank) == State.WAITING and rows.get(rank, STEP) >= rows.get(rows.rank, STEP)
+    return sequence > mine or (sequence == mine > 0 and in_step)
 
 
 def waits_in(rows: Rows, rank: int) -> str:
     """The collective or the message in which a rank says that it waits."""
-    if rows.state(rank) in (State.MESSAGING, State.DEADLOCKED) and rows.read(rank, LINE):
+    if rows.get(rank, MESSAGE):
         return rows.read(rank, LINE)
     return called(rows, rank)
 
@@ -93,7 +99,7 @@ def fate(rows: Rows, rank: int) -> str:
         return f"rank {rank} has left the group {last}: its program ended, or it destroyed the group"
     if rank in rows.here:
         return f"rank {rank} (process {rows.process(rank).pid}) died {last}"
-    return f"rank {rank} (process {rows.process(rank).pid} of another node) died, or its node was lost, {last}"
+    return f"rank {rank} (process {rows.process(rank).pid} on another node) died, or its node was lost, {last}"
 
 
 def ask_for_stacks(rows: Rows) -> set[int]:
@@ -127,6 +133,12 @@ def _in_python(rows: Rows, rank: int) -> str:
 
 def _where(rows: Rows, rank: int, answered: bool) -> str:
     letter = rows.condition(rank)
+    if rank not in rows.here and rows.seconds_since(rank, MIRRORED) > NEWS:
+        age = f"for {rows.seconds_since(rank, MIRRORED):.1f} s" if rows.get(rank, MIRRORED) else "so far"
+        return (
+            f"no news of it came from its node {age}: the first rank there is stopped or in native code that does not "
+            "let Python run, or the network is down"
+        )
     if not letter:
         return "nothing is known of its process yet"
     process = f"process {rows.process(rank).pid} is {describe_state(letter)}"
@@ -148,7 +160,7 @@ def circle_text(rows: Rows, circle: list[int]) -> str:
     """The message of the error that ranks get which wait for each other."""
     way = " -> ".join(f"rank {rank}" for rank in [*circle, circle[0]])
     lines = [
-        f"  rank {rank}: in {waits_in(rows, rank)}, for {rows.seconds_since(rank, SINCE):.1f} s\n"
+        f"  rank {rank}: in {waits_in(rows, rank)}, for {rows.seconds_since(rank, SINCE):.1f} s{_pending(rows, rank)}\n"
         for rank in sorted(circle)
     ]
     return (
@@ -157,3 +169,10 @@ def circle_text(rows: Rows, circle: list[int]) -> str:
         "other receives, under one tag, or start both with isend and irecv before waiting for either; make every rank "
         "issue the same collectives"
     )
+
+
+def _pending(rows: Rows, rank: int) -> str:
+    """What else a rank has begun to send or to receive: often the other half of a message, under another tag."""
+    words = posted(rows, rank)
+    others = [str(Message.unpack(word)) for word in words if word != rows.get(rank, MESSAGE)]
+    return f"; it has also begun {', '.join(others)}" if others else ""

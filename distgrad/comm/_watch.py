@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from ..errors import CollectiveMismatchError, CommTimeoutError, DeadlockError, PeerLostError
 from ._calls import Message
@@ -25,6 +25,7 @@ from ._rows import (
     TABLES,
     TURN,
     UNLISTED,
+    WAIT,
     WAITS,
     WISH,
     Rows,
@@ -48,6 +49,7 @@ class Watch:
         home: the thread that uses the group; waits of other threads are part of no circle.
         compare: raises where the calls of the ranks differ; for a collective that has not been compared yet.
         message: what is waited for; None means the peers that have not come to this rank's meeting.
+        essential: peers whose end ends a meeting even after they have come to it.
     """
 
     def __init__(
@@ -57,11 +59,13 @@ class Watch:
         home: int,
         compare: Callable[[], None] | None = None,
         message: Message | None = None,
+        essential: Collection[int] = (),
     ) -> None:
         self._rows = rows
         self._options = options
         self._compare = compare
         self._message = message
+        self._essential = essential
         self._circle = Circle(rows)
         self._begun = False
         self._abroad = threading.get_ident() != home
@@ -87,7 +91,7 @@ class Watch:
         if circle:
             raise self._deadlock(circle)
         missing = self._missing()
-        for rank in missing:
+        for rank in (*missing, *self._essential):
             self._check_peer(rank, waited)
         if waited > self._options.stall_warn:
             self._consider_table(missing, waited)
@@ -113,6 +117,7 @@ class Watch:
         self._begun = True
         if self._abroad:
             rows.put(UNLISTED, rows.get(rows.rank, UNLISTED) + 1)
+        rows.put(WAIT, rows.get(rows.rank, WAIT) + 1)
         rows.put(SINCE, time.monotonic_ns() - int(waited * 1e9))
         if message is None:
             write_line(rows)
@@ -140,7 +145,7 @@ class Watch:
                 return  # what it sent last may be under way
         elif state not in GAVE_UP:
             return
-        if self._message is None and rows.get(rank, STEP) >= rows.get(rows.rank, STEP):
+        if self._message is None and rank not in self._essential and rows.get(rank, STEP) >= rows.get(rows.rank, STEP):
             return  # it came before it ended
         raise PeerLostError(f"rank {rows.rank} was waiting in {self._doing()}, but {fate(rows, rank)}")
 

@@ -4,7 +4,7 @@ Each test works on a group of its own, because a group in which a collective fai
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -15,145 +15,17 @@ from distgrad.comm import Communicator, _segment, _topology
 from distgrad.comm._board import Board
 from distgrad.comm._communicator import Options
 from distgrad.comm._dtypes import ROWS
-from distgrad.comm._meeting import WireMeeting
+from distgrad.comm._hierarchical import HierarchicalCommunicator
 from distgrad.comm._mpi import MpiCommunicator
-from distgrad.comm._shm import ShmCommunicator
-from distgrad.errors import (
-    BackendUnavailableError,
-    CollectiveMismatchError,
-    CommError,
-    CommTimeoutError,
-    PeerLostError,
-)
-
-RANK, SIZE = MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size
-
-
-def make(backend: str, options: Options) -> Communicator:
-    """A group over all ranks; "wire" is mpi as between nodes, without a board."""
-    if backend == "wire":
-        return MpiCommunicator(MPI.COMM_WORLD.Dup(), options=options)
-    base = MpiCommunicator.world(options)
-    return base if backend == "mpi" else ShmCommunicator(base)
+from distgrad.comm._spanning import SpanningMeeting
+from distgrad.errors import BackendUnavailableError, CommError
+from tests.mpi.groups import LAST, RANK, SIZE, make
 
 
 @pytest.fixture(params=["mpi", "shm", "wire"])
 def group(request: pytest.FixtureRequest) -> Iterator[Communicator]:
     yield make(request.param, Options(timeout=20))
     MPI.COMM_WORLD.Barrier()
-
-
-@pytest.fixture(params=["mpi", "shm"])
-def group_with_board(request: pytest.FixtureRequest) -> Iterator[Communicator]:
-    yield make(request.param, Options(timeout=20))
-    MPI.COMM_WORLD.Barrier()
-
-
-LAST = SIZE - 1
-
-# What all ranks but the last call, what the last one calls, and how the message names the two.
-MISMATCHES: dict[str, tuple[Callable[[Communicator], None], Callable[[Communicator], None], str, str]] = {
-    "kind": (
-        lambda group: group.all_reduce(np.zeros(10, np.float32)),
-        lambda group: group.broadcast(np.zeros(10, np.float32)),
-        "all_reduce(SUM, 10 float32 = 40 bytes)",
-        "broadcast(root 0, 10 float32 = 40 bytes)",
-    ),
-    "size": (
-        lambda group: group.all_reduce(np.zeros(10, np.float32)),
-        lambda group: group.all_reduce(np.zeros(1_000_000, np.float32)),
-        "all_reduce(SUM, 10 float32 = 40 bytes)",
-        "all_reduce(SUM, 1,000,000 float32 = 4,000,000 bytes)",
-    ),
-    "dtype": (
-        lambda group: group.all_reduce(np.zeros(10, np.float32)),
-        lambda group: group.all_reduce(np.zeros(10, np.int32)),
-        "10 float32 = 40 bytes",
-        "10 int32 = 40 bytes",
-    ),
-    "operation": (
-        lambda group: group.all_reduce(np.zeros(10)),
-        lambda group: group.all_reduce(np.zeros(10), dist.ReduceOp.MAX),
-        "all_reduce(SUM",
-        "all_reduce(MAX",
-    ),
-    "root": (
-        lambda group: group.broadcast(np.zeros(10), 0),
-        lambda group: group.broadcast(np.zeros(10), 1),
-        "broadcast(root 0",
-        "broadcast(root 1",
-    ),
-    "extra": (
-        lambda group: group.barrier(),
-        lambda group: (group.all_gather_object("one more"), group.barrier())[1],
-        "barrier()",
-        "all_gather_object()",
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", MISMATCHES)
-def test_mismatch_is_raised_on_every_rank_with_both_sides_named(group: Communicator, kind: str) -> None:
-    most, last, first_side, second_side = MISMATCHES[kind]
-    group.barrier()
-    started = time.monotonic()
-    with pytest.raises(CollectiveMismatchError) as caught:
-        (last if group.rank == LAST else most)(group)
-    assert time.monotonic() - started < 5
-    lines = str(caught.value).splitlines()
-    assert any(line.startswith("  rank 0: ") and first_side in line for line in lines), lines
-    assert any(line.startswith(f"  rank {LAST}: ") and second_side in line for line in lines), lines
-    assert "test_comm_diagnosis.py:" in str(caught.value)
-    with pytest.raises(CommError, match="cannot be used any more"):
-        group.barrier()
-
-
-def test_a_rank_that_left_is_named(group_with_board: Communicator) -> None:
-    group = group_with_board
-    group.barrier()
-    if group.rank == LAST:
-        group._fail("ValueError: planted")
-    else:
-        started = time.monotonic()
-        with pytest.raises(PeerLostError, match=f"rank {LAST} gave up: ValueError: planted"):
-            group.all_reduce(np.zeros(3))
-        assert time.monotonic() - started < 2
-
-
-def test_a_message_from_a_rank_that_left(group_with_board: Communicator) -> None:
-    group = group_with_board
-    group.barrier()
-    if group.rank == LAST:
-        group._fail("it left")
-    else:
-        with pytest.raises(PeerLostError, match=f"recv.from rank {LAST}, tag 0, 3 float64 = 24 bytes"):
-            group.recv(np.zeros(3), LAST)
-
-
-@pytest.mark.parametrize("backend", ["mpi", "shm", "wire"])
-def test_timeout(backend: str) -> None:
-    group = make(backend, Options(timeout=0.3))
-    MPI.COMM_WORLD.Barrier()
-    if group.rank != LAST:
-        with pytest.raises(
-            CommTimeoutError, match=r"all_reduce\(SUM, 3 float64 = 24 bytes\) at test_comm_diagnosis.py"
-        ):
-            group.all_reduce(np.zeros(3))
-        with pytest.raises(CommTimeoutError, match=f"recv.from rank {LAST}, tag 0, 3 float64 = 24 bytes"):
-            group._irecv(np.zeros(3), LAST, 0).wait()
-    MPI.COMM_WORLD.Barrier()
-
-
-def test_stall_prints_one_table(capfd: pytest.CaptureFixture[str]) -> None:
-    group = ShmCommunicator(MpiCommunicator.world(Options(timeout=20, stall_warn=0.2)))
-    group.barrier()
-    if group.rank == LAST:
-        time.sleep(0.8)
-    group.all_reduce(np.zeros(3))
-    texts = group.all_gather_object(capfd.readouterr().err)
-    assert [text.count("has waited") for text in texts] == [1] + [0] * LAST
-    assert f"rank {LAST}: is in no call; last was call #1, barrier(), entered " in texts[0]
-    group.close()
 
 
 @pytest.mark.parametrize("root", [SIZE, -1, 7])
@@ -218,11 +90,14 @@ class TestInit:
         with pytest.raises(BackendUnavailableError):
             dist.init_process_group(backend)
 
-    def test_between_nodes_the_default_is_mpi(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_between_nodes_the_default_is_hierarchical(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(_topology, "node_name", lambda: f"node {RANK % 2}")
         dist.init_process_group()
+        assert isinstance(dist.get_default(), HierarchicalCommunicator)
+        dist.destroy_process_group()
+        dist.init_process_group("mpi")
         group = dist.get_default()
-        assert isinstance(group, MpiCommunicator) and isinstance(group._meeting, WireMeeting)
+        assert isinstance(group, MpiCommunicator) and isinstance(group._meeting, SpanningMeeting)
         assert dist.Topology.discover(group).nodes[0] == tuple(range(0, SIZE, 2))
         node = group.split(RANK % 2)
         assert isinstance(node, MpiCommunicator) and isinstance(node._meeting, Board) == (node.size > 1)

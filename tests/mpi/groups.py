@@ -1,0 +1,32 @@
+"""Groups over all ranks of a test job, of every backend, on one node or on ranks that take themselves for two."""
+
+from mpi4py import MPI
+
+from distgrad.comm import Communicator, _topology
+from distgrad.comm._communicator import Options
+from distgrad.comm._hierarchical import HierarchicalCommunicator
+from distgrad.comm._mpi import MpiCommunicator
+from distgrad.comm._shm import ShmCommunicator
+
+RANK, SIZE = MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size
+LAST = SIZE - 1
+NODE = [0 if rank < SIZE / 2 else 1 for rank in range(SIZE)]  # 1 and 1 rank, 2 and 1, 2 and 2
+
+
+def make(backend: str, options: Options) -> Communicator:
+    """A group over all ranks.
+
+    Args:
+        backend: "mpi", "shm"; "wire", which is mpi without any board; "mpi 2 nodes", "hierarchical".
+        options: its timeout and stall warning.
+    """
+    if backend == "wire":
+        return MpiCommunicator(MPI.COMM_WORLD.Dup(), options=options)
+    try:
+        _topology.pretend(NODE if backend in ("mpi 2 nodes", "hierarchical") else ())
+        base = MpiCommunicator.world(options)
+        if backend == "hierarchical":
+            return HierarchicalCommunicator(base)
+    finally:
+        _topology.pretend(())
+    return ShmCommunicator(base) if backend == "shm" else base

@@ -1,0 +1,314 @@
+"""Ranks that wait: for messages, for each other in a circle, for one that is stuck. None waits in silence."""
+
+import ctypes
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from distgrad.comm import Communicator
+from distgrad.comm._communicator import Options
+from distgrad.comm._rows import PID
+from distgrad.errors import CommError, CommTimeoutError, DeadlockError, PeerLostError
+from tests.mpi.groups import LAST, RANK, SIZE, make
+
+BACKENDS = ["shm", "mpi", "mpi 2 nodes", "hierarchical"]
+LARGE = 1 << 20  # elements of a message that MPI sends only while both sides call it
+
+
+@pytest.fixture(params=BACKENDS)
+def group(request: pytest.FixtureRequest) -> Communicator:
+    found = make(request.param, Options(timeout=60, stall_warn=60))
+    found.barrier()
+    return found
+
+
+@pytest.fixture(autouse=True)
+def all_leave_together() -> object:
+    yield
+    MPI.COMM_WORLD.Barrier()
+
+
+# ---- circles ---------------------------------------------------------------------------------------------------------
+
+
+def circle(call: Callable[[], object], text: str, *others: str) -> None:
+    """Assert that `call` ends soon in the error that names all sides."""
+    started = time.monotonic()
+    with pytest.raises(DeadlockError) as caught:
+        call()
+    assert time.monotonic() - started < 20
+    lines = str(caught.value).splitlines()
+    for wanted in (text, *others):
+        assert any(wanted in line and "test_comm_waiting.py:" in line for line in lines), caught.value
+
+
+def test_two_that_receive_from_each_other(group: Communicator) -> None:
+    if RANK in (0, LAST):
+        peer = LAST - RANK
+        circle(
+            lambda: group.recv(np.zeros(3), peer, 7),
+            f"  rank 0: in recv(from rank {LAST}, tag 7, 3 float64 = 24 bytes)",
+            f"  rank {LAST}: in recv(from rank 0, tag 7, 3 float64 = 24 bytes)",
+        )
+
+
+def test_a_ring_that_receives(group: Communicator) -> None:
+    circle(
+        lambda: group.recv(np.zeros(3), (RANK + 1) % SIZE), "  rank 0: in recv(from rank 1", f"  rank {LAST}: in recv"
+    )
+
+
+def test_two_that_send_large_messages_to_each_other(group: Communicator) -> None:
+    if RANK in (0, LAST):
+        circle(
+            lambda: group.send(np.zeros(LARGE), LAST - RANK),
+            "  rank 0: in send(to",
+            f"  rank {LAST}: in send(to rank 0",
+        )
+
+
+def test_one_that_receives_and_one_in_a_collective(group: Communicator) -> None:
+    if RANK == 0:
+        circle(lambda: group.recv(np.zeros(3), LAST), "  rank 0: in recv(from", f"  rank {LAST}: in call #")
+    elif RANK == LAST:
+        circle(lambda: group.all_reduce(np.zeros(3)), "  rank 0: in recv(from", "all_reduce(SUM, 3 float64")
+    else:
+        with pytest.raises((PeerLostError, DeadlockError)):
+            group.all_reduce(np.zeros(3))
+
+
+def test_tags_that_do_not_meet(group: Communicator) -> None:
+    if RANK in (0, LAST):
+        work = group.isend(np.zeros(LARGE), LAST - RANK, tag=1)
+        circle(lambda: group.recv(np.zeros(LARGE), LAST - RANK, tag=2), "it has also begun send(to rank 0, tag 1)")
+        assert not work.is_completed()
+
+
+# ---- no circles ------------------------------------------------------------------------------------------------------
+
+
+def test_a_large_message_under_way_is_no_circle(group: Communicator) -> None:
+    """Both sides wait for each other all the time, and the data moves."""
+    if RANK in (0, LAST):
+        peer = LAST - RANK
+        for _ in range(5):
+            work = group.isend(np.full(4 * LARGE, RANK + 1.0), peer)
+            received = np.zeros(4 * LARGE)
+            group.recv(received, peer)
+            work.wait()
+            assert received[0] == received[-1] == peer + 1
+
+
+def test_a_receive_begun_before(group: Communicator) -> None:
+    """The second rank waits for another message first, while the one the first waits to send is received already."""
+    if RANK == 0:
+        first = group.isend(np.ones(LARGE), LAST, tag=1)
+        first.wait()
+        time.sleep(0.8)
+        group.send(np.ones(1), LAST, tag=2)
+    elif RANK == LAST:
+        large, small = np.zeros(LARGE), np.zeros(1)
+        early = group.irecv(large, 0, tag=1)
+        group.recv(small, 0, tag=2)
+        early.wait()
+        assert large.all() and small.all()
+
+
+def test_a_late_answer_is_no_circle(group: Communicator) -> None:
+    """Rank 0 waits for an answer that the other computes for a while before it asks back."""
+    if RANK == 0:
+        group.send(np.ones(1), LAST)
+        group.recv(np.zeros(1), LAST)
+        group.send(np.ones(1), LAST)
+    elif RANK == LAST:
+        group.recv(np.zeros(1), 0)
+        time.sleep(1.0)
+        group.send(np.ones(1), 0)
+        group.recv(np.zeros(1), 0)
+
+
+def test_messages_move_while_their_sender_is_in_a_collective(group: Communicator) -> None:
+    if RANK == 0:
+        work = group.isend(np.ones(8 * LARGE), LAST)
+        group.barrier()
+        work.wait()
+    elif RANK == LAST:
+        received = np.zeros(8 * LARGE)
+        group.recv(received, 0)
+        assert received.all()
+        group.barrier()
+    else:
+        group.barrier()
+
+
+def test_a_pipeline_with_random_delays(group: Communicator) -> None:
+    """Messages to both neighbours with waits in every order: many near circles, none of them real."""
+    delays = np.random.default_rng(RANK)
+    left, right = (RANK - 1) % SIZE, (RANK + 1) % SIZE
+    for step in range(12):
+        n = 3 if step % 3 else LARGE // 4
+        buffers = [np.zeros(n), np.zeros(n)]
+        works = [
+            group.isend(np.full(n, float(step + RANK)), right, 1),
+            group.isend(np.full(n, float(step - RANK)), left, 2),
+        ]
+        time.sleep(delays.random() * 0.2 if delays.random() < 0.3 else 0)
+        group.recv(buffers[0], left, 1)
+        group.recv(buffers[1], right, 2)
+        for work in works:
+            work.wait()
+        assert buffers[0][-1] == step + left and buffers[1][-1] == step - right
+    group.barrier()
+
+
+# ---- one that does not come ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_waiting_for_a_message_ends_when_the_peer_gives_up(backend: str) -> None:
+    group = make(backend, Options(timeout=60))
+    group.barrier()
+    if RANK == LAST:
+        time.sleep(0.2)
+        group._fail("it left")
+    elif RANK == 0:
+        with pytest.raises(PeerLostError, match=rf"recv\(from rank {LAST}.*test_comm_waiting.py.*gave up: it left"):
+            group.recv(np.zeros(3), LAST)
+
+
+@pytest.mark.parametrize("backend", [*BACKENDS, "wire"])
+def test_waiting_for_a_message_times_out(backend: str) -> None:
+    group = make(backend, Options(timeout=0.4))
+    MPI.COMM_WORLD.Barrier()
+    if RANK == 0:
+        with pytest.raises(
+            CommTimeoutError, match=rf"recv\(from rank {LAST}, tag 0, 3 float64 = 24 bytes\) at test_comm"
+        ):
+            group.recv(np.zeros(3), LAST)
+    MPI.COMM_WORLD.Barrier()
+
+
+@pytest.mark.parametrize("backend", ["mpi 2 nodes", "hierarchical"])
+def test_a_process_that_dies_on_another_node_is_named(backend: str) -> None:
+    """The dead one is a child whose number the last rank gives for its own, because an MPI job ends with its ranks."""
+    group = make(backend, Options(timeout=60))
+    group.barrier()
+    board = (group if backend == "mpi 2 nodes" else group._base)._meeting._board  # type: ignore[attr-defined]
+    if RANK == LAST:
+        child = subprocess.Popen(["true"])
+        child.wait()
+        board.rows.put(PID, child.pid)
+        MPI.COMM_WORLD.Barrier()
+        time.sleep(1.5)
+    else:
+        MPI.COMM_WORLD.Barrier()
+        started = time.monotonic()
+        with pytest.raises(PeerLostError, match=rf"rank {LAST} \(process \d+.*\) died"):
+            group.all_reduce(np.zeros(3))
+        assert time.monotonic() - started < 5
+
+
+# ---- tables ----------------------------------------------------------------------------------------------------------
+
+
+def tables(capfd: pytest.CaptureFixture[str]) -> list[str]:
+    """The tables that each rank has printed."""
+    return list(MPI.COMM_WORLD.allgather(capfd.readouterr().err))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_stall_prints_one_table_with_the_stack_of_the_late_one(
+    backend: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    group = make(backend, Options(timeout=60, stall_warn=1.0))
+    group.barrier()
+    if RANK == LAST:
+        load_data()
+    group.all_reduce(np.zeros(3))
+    texts = tables(capfd)
+    assert [text.count("has waited") for text in texts] == [1] + [0] * LAST, texts
+    assert re.search(r"rank 0: waits in call #\d+, all_reduce\(SUM, 3 float64 = 24 bytes\) at test_comm_wa", texts[0])
+    assert re.search(
+        rf"rank {LAST}: is in no call; last was .*barrier\(\).* ago; process \d+ is sleeping, in", texts[0]
+    )
+    assert re.search(r"test_comm_waiting.py:\d+ in load_data: time.sleep\(3\)", texts[0]), texts[0]
+    group.close()
+
+
+def load_data() -> None:
+    time.sleep(3)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_waiting_for_a_message_prints_the_table(backend: str, capfd: pytest.CaptureFixture[str]) -> None:
+    group = make(backend, Options(timeout=60, stall_warn=0.5))
+    group.barrier()
+    if RANK == LAST:
+        load_data()
+        group.send(np.zeros(5, np.int8), 0, 3)
+    elif RANK == 0:
+        group.recv(np.zeros(5, np.int8), LAST, 3)
+    texts = tables(capfd)
+    assert [text.count("has waited") for text in texts] == [1] + [0] * LAST, texts
+    assert f"rank 0: waits in recv(from rank {LAST}, tag 3, 5 int8 = 5 bytes) at test_comm_waiting.py:" in texts[0]
+    assert "in load_data: time.sleep(3)" in texts[0]
+    group.close()
+
+
+@pytest.mark.parametrize("backend", ["shm", "hierarchical"])
+@pytest.mark.parametrize("lateness", ["stopped", "native"])
+def test_a_stopped_process_and_one_in_native_code(
+    backend: str, lateness: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    far = backend == "hierarchical" and SIZE < 4  # the late one is the first rank of its node, and cannot tell
+    group = make(backend, Options(timeout=60, stall_warn=2.5 if far else 0.5))
+    group.barrier()
+    if far:
+        time.sleep(2.5)  # until nothing is sent any more that was sent when the group was new
+        group.barrier()
+    if RANK == LAST:
+        seconds = 4.0 if far else 1.5
+        stop(seconds) if lateness == "stopped" else native(seconds)
+    group.barrier()
+    texts = tables(capfd)
+    wanted = "is stopped (SIGSTOP, or a debugger); `kill -CONT" if lateness == "stopped" else "is in native code"
+    assert texts[0].count("has waited") == 1, texts
+    assert (NO_NEWS if far else wanted) in texts[0], texts
+    group.close()
+
+
+NO_NEWS = "no news of it came from its node for"
+
+
+def stop(seconds: float) -> None:
+    with subprocess.Popen(["sh", "-c", f"sleep {seconds}; kill -CONT {os.getpid()}"]):
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def native(seconds: float) -> None:
+    ctypes.PyDLL(None).usleep(round(seconds * 1e6))  # which keeps the interpreter's lock
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_short_waits_print_nothing(backend: str, capfd: pytest.CaptureFixture[str]) -> None:
+    group = make(backend, Options(timeout=60, stall_warn=30.0))
+    for _ in range(3):
+        time.sleep(0.05 * RANK)
+        group.barrier()
+    assert tables(capfd) == [""] * SIZE
+    group.close()
+
+
+def test_a_message_to_one_that_has_left_is_an_error(group: Communicator) -> None:
+    if RANK == 0:
+        with pytest.raises(CommError):
+            group.recv(np.zeros(3), LAST)
+    elif RANK == LAST:
+        group._fail("planted")
