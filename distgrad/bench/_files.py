@@ -48,7 +48,7 @@ def plot(path: Path, draw: Callable[[Any], None], width: float = 10.0, height: f
         from matplotlib.figure import Figure
     except ImportError as error:
         raise BenchError(
-            f"the plot needs matplotlib ({error}); install it with `pip install 'distgrad[bench]'`, or leave --png out"
+            f"the plot needs matplotlib ({error}); install it with `pip install 'distgrad[bench]'`, or give --no-plot"
         ) from error
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)

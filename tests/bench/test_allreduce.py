@@ -105,7 +105,7 @@ TOY = ("--sizes", "4K,300K", "--rounds", "2")
 @MPIS
 def test_starts_its_own_job(mpi: Mpi, tmp_path: Path) -> None:
     file = tmp_path / "a" / "result.json"
-    command = [mpi.python, "-m", "distgrad.bench", "allreduce", "-n", "2", *TOY, "--json", str(file)]
+    command = [mpi.python, "-m", "distgrad.bench", "allreduce", "-n", "2", *TOY, "--json", str(file), "--no-plot"]
     outcome = run_job(command, 120)
     assert outcome.code == 0, outcome.output
     result = _files.read(file, "allreduce")
