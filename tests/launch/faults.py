@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -35,8 +36,13 @@ def replaced_hook() -> None:
     raise ValueError("planted under a replaced hook")
 
 
-def kill_self() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def send(number: int) -> Callable[[], None]:
+    """What sends a signal to this rank."""
+    return lambda: os.kill(os.getpid(), number)
+
+
+def out_of_memory() -> None:
+    raise MemoryError("planted")
 
 
 def leave_then_raise() -> None:
@@ -58,7 +64,12 @@ FAULTS = {
     "exit3": lambda: sys.exit(3),
     "exit0": lambda: sys.exit(0),
     "exit_message": lambda: sys.exit("planted message"),
-    "kill": kill_self,
+    "kill": send(signal.SIGKILL),
+    "segv": send(signal.SIGSEGV),
+    "term": send(signal.SIGTERM),
+    "interrupt": send(signal.SIGINT),
+    "os_exit3": lambda: os._exit(3),
+    "memory": out_of_memory,
     "leave_then_raise": leave_then_raise,
     "mismatch": mismatch,
     "sleep": lambda: time.sleep(60),

@@ -18,6 +18,7 @@ from tests.jobs import Job, Mpi, Outcome, installed_mpis, run_job
 
 FAULTS = str(Path(__file__).parent / "faults.py")
 TRAINING = str(Path(__file__).parent / "training_faults.py")
+CHAOS = str(Path(__file__).parent / "training_chaos.py")
 RANKS = 4
 LIMIT = 1.0  # seconds from the fault to the end of the job
 TRIES = 3
@@ -49,9 +50,34 @@ LAUNCHED = {
     "early_exit0": Expected(1, r"rank 2.*(ended|left)"),
 }
 
+# Faults of --chaos in a training, at a step or outside it, and what the parent of -n makes of them.
+STRUCK = {
+    "kill@rank=2,step=3": Expected(137, r"rank 2 \(process \d+\) ended first, without a word: killed by SIGKILL"),
+    "segv@rank=2,step=3": Expected(139, r"rank 2 \(process \d+\) ended first, without a word: killed by SIGSEGV"),
+    "term@rank=2,step=3": Expected(143, r"rank 2 \(process \d+\) ended first, without a word: killed by SIGTERM"),
+    "exit@rank=2,step=3,code=0": Expected(1, r"rank 2 .*with status 0"),
+    "exit@rank=2,step=3,code=3": Expected(3, r"rank 2 .*with status 3"),
+    "leave@rank=2,step=3,code=3": Expected(3, r"^\[rank 2\] exited with status 3 at "),
+    "exc@rank=2,step=3,phase=forward": Expected(
+        1, r"^\[rank 2\] .*ChaosError: planted by --chaos: exc in phase forward"
+    ),
+    "exc@rank=2,step=3,phase=optimizer": Expected(
+        1, r"^\[rank 2\] .*ChaosError: planted .* phase optimizer of step 3$"
+    ),
+    "oom@rank=2,step=3": Expected(1, r"^\[rank 2\] MemoryError: planted"),
+    "interrupt@rank=2,step=3": Expected(130, r"^\[rank 2\] KeyboardInterrupt$"),
+    "kill@rank=2,phase=init": Expected(137, r"rank 2 \(process \d+\) ended first, without a word: killed by SIGKILL"),
+    "exc@rank=2,phase=init": Expected(1, r"^\[rank 2\] .*ChaosError: planted by --chaos: exc in phase init$"),
+    "exit@rank=2,phase=end,code=0": Expected(1, r"rank 2 .*with status 0"),
+    "exc@rank=2,phase=end": Expected(1, r"^\[rank 2\] .*ChaosError: planted by --chaos: exc in phase end$"),
+}
+
 # Without the launcher around the script, sys.exit(3) looks like the end of the program: the peers find out.
 IMPORTED = {
-    **{name: LAUNCHED[name] for name in ("forward", "thread", "exit0", "early_raise", "early_exit0")},
+    **{name: LAUNCHED[name] for name in ("forward", "thread", "exit0", "early_raise", "early_exit0", "kill")},
+    "memory": Expected(1, r"^\[rank 2\] MemoryError: planted$"),
+    "interrupt": Expected(130, r"^\[rank 2\] KeyboardInterrupt$"),
+    **dict.fromkeys(("segv", "term", "os_exit3"), Expected(None, r"")),
     "exit3": Expected(None, r"rank 2.*(ended|left)"),
     "early_exit3": Expected(None, r"rank 2.*(ended|left)"),
     "replaced_hook": Expected(1, r""),
@@ -101,7 +127,8 @@ def test_under_mpirun(mpi: Mpi, fault: str) -> None:
 @MPIS
 @pytest.mark.parametrize("fault", LAUNCHED)
 def test_under_launch_n(mpi: Mpi, fault: str) -> None:
-    expected = Expected(None, r"^distgrad\.launch: the job ended with status") if fault == "kill" else LAUNCHED[fault]
+    killed = Expected(137, r"rank 2 \(process \d+\) ended first, without a word: killed by SIGKILL")
+    expected = killed if fault == "kill" else LAUNCHED[fault]
     in_time(lambda: run_job([*launcher(mpi), FAULTS, fault], DEADLINE), expected, own_words_last=True)
 
 
@@ -122,9 +149,43 @@ def test_in_training(mpi: Mpi, by_launcher: bool, where: str) -> None:
     in_time(lambda: run_job(command, DEADLINE), expected, own_words_last=by_launcher or ours_last(mpi, where))
 
 
+@MPIS
+@pytest.mark.parametrize("fault", STRUCK)
+def test_chaos(mpi: Mpi, fault: str) -> None:
+    outcome = run_job([*launcher(mpi), "--chaos", fault, CHAOS], DEADLINE)
+    check(outcome, STRUCK[fault], own_words_last=True)
+    assert f"--chaos: rank 2: {fault.partition('@')[0]} in phase" in outcome.output
+
+
+# Under mpirun alone there is nobody to say who was killed, and the status is mpirun's own mixture.
+RAISED = ("leave@rank=2,step=3,code=3", "oom@rank=2,step=3", "interrupt@rank=2,step=3", "exc@rank=2,phase=init")
+
+
+@MPIS
+@pytest.mark.parametrize("fault", ["kill@rank=2,step=3", "exit@rank=2,step=3,code=3", *RAISED])
+def test_chaos_under_mpirun(mpi: Mpi, fault: str) -> None:
+    outcome = run_job(mpi.job(RANKS, "-m", "distgrad.launch", "--chaos", fault, CHAOS), DEADLINE)
+    raised = fault in RAISED
+    check(outcome, STRUCK[fault] if raised else Expected(None, r""), own_words_last=raised and ours_last(mpi, fault))
+    assert f"--chaos: rank 2: {fault.partition('@')[0]} in phase" in outcome.output
+
+
+@MPIS
+@pytest.mark.parametrize("by_launcher", [False, True], ids=["mpirun", "launch_n"])
+def test_a_stopped_rank(mpi: Mpi, by_launcher: bool) -> None:
+    """SIGSTOP: nobody ends it, so the others say that it is stopped, and end the job at the timeout."""
+    script = ["--timeout", "2", "--stall-warn", "0.5", "--chaos", "stop@rank=2,step=3", CHAOS]
+    command = [*launcher(mpi), *script] if by_launcher else mpi.job(RANKS, "-m", "distgrad.launch", *script)
+    outcome = run_job(command, DEADLINE)
+    check(outcome, Expected(1, r""), own_words_last=False)
+    assert len(re.findall(r"rank \d has waited \d\.\d s for rank 2", outcome.output)) == 1
+    assert re.search(r"rank 2: .*stopped", outcome.output), outcome.output
+    assert "CommTimeoutError" in outcome.output
+
+
 def ours_last(mpi: Mpi, fault: str) -> bool:
     """Whether nothing follows our words: Open MPI has its own after any failure, MPICH after a killed rank."""
-    return mpi.name == "mpich" and fault != "kill"
+    return mpi.name == "mpich" and fault not in ("kill", "segv", "term", "os_exit3")
 
 
 @MPIS
