@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from . import data as _data
     from . import parallel as _parallel
     from ._names import *  # noqa: F403
+    from .checkpoint import fingerprint as fingerprint
     from .checkpoint import load as load
     from .checkpoint import save as save
     from .comm import is_rank_zero as is_rank_zero
@@ -67,6 +68,7 @@ for _name, _source in {
 _FROM_PAGES = {
     "save": checkpoint,
     "load": checkpoint,
+    "fingerprint": checkpoint,
     "DistributedDataParallel": _parallel,
     "rank_zero": comm,
     "is_rank_zero": comm,

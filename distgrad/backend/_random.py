@@ -5,7 +5,7 @@ Philox: J. K. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2
 
 import os
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,12 +13,20 @@ from .._typing import Array, Shape
 
 _WORD = (1 << 64) - 1
 _STATE_WORDS = 13
+_BRANCHES = 0x6272616E6368  # the second word of the key of branches; that of the stream itself is 0
 _PAIRS = 1 << 14  # numbers of a block of `normal`, which then stays in the L2 cache
 
 
 def entropy() -> int:
     """A seed that nobody chose: 53 bits, as torch draws it, so that it survives a float."""
     return int.from_bytes(os.urandom(8)) >> 11
+
+
+class Branch(NamedTuple):
+    """Where a stream was when it was left for a branch."""
+
+    generator: Any
+    bits: Any
 
 
 class Stream:
@@ -45,6 +53,30 @@ class Stream:
     @cached_property
     def _bits(self) -> Any:
         return self._generator.bit_generator
+
+    # ---- branches ----
+    def branch(self, *place: int) -> "Branch":
+        """Goes over to a stream of its own that follows from the seed and a place alone, not from what was drawn.
+
+        Args:
+            place: up to 3 numbers below 2**64.
+
+        Returns:
+            where this stream was, for `rejoin`.
+        """
+        here = Branch(self.__dict__.get("_generator"), self.__dict__.get("_bits"))
+        counter = np.array([0, *place, *[0] * (3 - len(place))], dtype=np.uint64)  # its first word counts what is drawn
+        bits = np.random.Philox(key=np.array([self.seed, _BRANCHES], dtype=np.uint64), counter=counter)
+        self.__dict__.update(_bits=bits, _generator=np.random.Generator(bits))
+        return here
+
+    def rejoin(self, here: "Branch") -> None:
+        """Goes on where `branch` left the stream."""
+        for name, value in (("_generator", here.generator), ("_bits", here.bits)):
+            if value is None:  # nothing had been drawn yet
+                self.__dict__.pop(name, None)
+            else:
+                self.__dict__[name] = value
 
     # ---- state ----
     def get_state(self) -> "np.ndarray[tuple[int], np.dtype[np.uint8]]":

@@ -30,6 +30,7 @@ class Kind(IntEnum):
     SCATTER_OBJECT = 13
     SPLIT = 14
     EMPTY = 15
+    TREE_SUM = 16
 
 
 class Call(NamedTuple):

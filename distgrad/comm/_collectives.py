@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from .._typing import Array
+from ._reduce import add_along
+from ._tree import Tree
 from ._types import ReduceOp, Work
 
 _ALL_TO_ALL_TAG = 32001  # apart from the tags that users choose
@@ -86,6 +88,18 @@ class HostCollectives(Collectives):
         targets[self.rank][...] = sources[self.rank]
         for work in works:
             work.wait()
+
+    def _tree_sum(self, buffer: Array, tree: Tree) -> None:
+        """Each rank gets a slice of all buffers, adds it up, and all collect the sums."""
+        share = -(-buffer.size // self.size)
+        counts = [min(max(buffer.size - r * share, 0), share) for r in range(self.size)]
+        slices = np.empty((self.size, counts[self.rank]), buffer.dtype)
+        self._all_to_all(slices.reshape(-1), buffer, [counts[self.rank]] * self.size, counts)
+        total = np.zeros(share, buffer.dtype)
+        add_along(tree, list(slices), [total[: counts[self.rank]]])
+        sums = np.empty(self.size * share, buffer.dtype)
+        self._all_gather(sums, total)
+        buffer[...] = sums[: buffer.size]
 
     def _empty(self, n: int, dtype: "np.dtype[np.generic]") -> Array:
         self._barrier()

@@ -20,6 +20,7 @@ from ._objects import decode, encode, pad
 from ._progress import Fifo
 from ._statistics import Statistics
 from ._transports import choose
+from ._tree import Tree
 from ._types import DEFAULT_STALL_WARN, DEFAULT_TIMEOUT, CompletedWork, ReduceOp, Work
 
 
@@ -110,6 +111,26 @@ class Communicator(HostCollectives):
         check_reducible(buffer.dtype, op)
         with Calling(self, Kind.ALL_REDUCE, buffer, op=op):
             self._route(buffer)._all_reduce(buffer, op)
+
+    def tree_sum(self, buffer: Array, tree: Tree) -> None:
+        """Add up the buffers of all ranks along a tree, in place: every rank ends with the same sum.
+
+        Each addition rounds to the dtype of the buffer, as additions within a rank do; so it makes no difference to the
+        result which parts of a larger tree lie within a rank and which between ranks.
+
+        Args:
+            buffer: shape (n,), the same n and dtype on every rank.
+            tree: how to group the ranks, the same on every rank: ``(0, (1, 2))`` adds rank 1 and 2 first.
+        """
+        check_flat(buffer)
+        check_reducible(buffer.dtype, ReduceOp.SUM)
+        with Calling(self, Kind.TREE_SUM, buffer):
+            if self.size == 1 or isinstance(buffer, np.ndarray):
+                self._tree_sum(buffer, tree)
+            else:
+                host = buffer.get()
+                self._tree_sum(host, tree)
+                buffer.set(host)
 
     def start_all_reduce(self, buffer: Array, op: ReduceOp = ReduceOp.SUM) -> Work:
         """Begin `all_reduce`; the buffer may be read or changed once the returned work was waited for.

@@ -7,6 +7,7 @@ from .._typing import Array
 from ._collectives import Collectives
 from ._communicator import Communicator, Options
 from ._statistics import Statistics
+from ._tree import Tree
 from ._types import ReduceOp, Work
 
 
@@ -36,6 +37,9 @@ class SerialCommunicator(Communicator):
         return self  # what it does is the same in any memory
 
     def _all_reduce(self, buffer: Array, op: ReduceOp) -> None:
+        pass
+
+    def _tree_sum(self, buffer: Array, tree: Tree) -> None:
         pass
 
     def _broadcast(self, buffer: Array, root: int) -> None:

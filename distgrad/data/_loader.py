@@ -4,12 +4,14 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
+
 from ..comm import get_rank, get_world_size
 from ..ops import Generator
 from ._batch_share import BatchShare, published, shares
 from ._collate import default_collate, default_convert
 from ._dataset import Dataset, Indices, IterableDataset
-from ._distributed_sampler import DistributedSampler
+from ._distributed_sampler import DistributedSampler, permutation
 from ._sampler import (
     BatchSampler,
     OrderedSampler,
@@ -18,6 +20,7 @@ from ._sampler import (
     batch_count,
     check_batch_size,
 )
+from ._steps import Cursor, Step, steps_of
 
 T = TypeVar("T", covariant=True)
 
@@ -49,6 +52,7 @@ class DataLoader(Generic[T]):
             generator's, or else 0) and the number of the epoch, which the loader counts. Of an `IterableDataset` it is
             every ``world_size``-th sample. `DistributedDataParallel` then weighs batches that differ in size between
             ranks (see there).
+        logical_shards: into how many parts `steps` cuts each batch.
         exact: with `sharded`, each sample comes once on one rank, and some ranks may have a batch more than others:
             what an evaluation wants. False makes all ranks take the same number of steps by repeating a few samples:
             what training wants. Default: True where neither shuffled nor cut by `drop_last`.
@@ -82,6 +86,7 @@ class DataLoader(Generic[T]):
         pin_memory_device: str = "",
         in_order: bool = True,
         sharded: bool = False,
+        logical_shards: int = 8,
         exact: bool | None = None,
     ) -> None:
         _check_workers(num_workers, prefetch_factor, persistent_workers, timeout)
@@ -91,10 +96,13 @@ class DataLoader(Generic[T]):
         self.timeout = timeout
         self.generator = generator
         self.sharded = sharded
+        self.logical_shards = logical_shards
+        self._cursor = Cursor()
         iterable = isinstance(dataset, IterableDataset)
         _check_order(iterable, sharded, shuffle, sampler, batch_sampler)
         _check_batches(batch_size, drop_last, shuffle, sampler, batch_sampler)
         self.batch_size = batch_size if batch_sampler is None else None
+        self.shuffle = bool(shuffle)
         self.drop_last = drop_last
         self.exact = (not shuffle and not drop_last) if exact is None else exact
         order: Any = None if iterable else self._sampler_for(bool(shuffle), sampler)
@@ -116,8 +124,62 @@ class DataLoader(Generic[T]):
             )
         return RandomSampler(self.dataset, generator=self.generator) if shuffle else SequentialSampler(self.dataset)
 
+    # ---- steps that do not depend on the number of ranks --------------------------------------------------------
+
+    def steps(self) -> Iterator[Step]:
+        """The optimizer steps of an epoch, alike on any number of ranks; the rest of it after `load_state_dict`.
+
+        Here `batch_size` is that of the whole step, on all ranks together. Which samples a step has follows from the
+        seed (the generator's, or else 0) and the numbers of epoch and step; it is cut into `logical_shards` parts, of
+        which each rank gets some, as batches. With `DistributedDataParallel(model, logical_shards=...)`, gradients
+        do not depend on the number of ranks, to the last bit.
+
+        Example:
+            >>> for step in loader.steps():
+            ...     for x, y in step:
+            ...         F.cross_entropy(model(x), y).backward()
+            ...     optimizer.step()
+            ...     optimizer.zero_grad()
+        """
+        known = isinstance(self.sampler, (RandomSampler, SequentialSampler, DistributedSampler))
+        if self.batch_size is None or not known or type(self.batch_sampler) is not BatchSampler:
+            raise ValueError(
+                "DataLoader.steps: expected a data set with a length, and an order from `shuffle` and `batch_size` "
+                "alone, got an iterable data set, a sampler, a batch_sampler or batch_size=None"
+            )
+        n, epoch = len(self.dataset), self._cursor.epoch
+        order = permutation(n, self._seed(), epoch) if self.shuffle else np.arange(n, dtype=np.int64)
+        if self.drop_last:
+            order = order[: n - n % self.batch_size]
+        return steps_of(order, self.batch_size, self.logical_shards, self._batch_of, self._cursor)
+
+    def state_dict(self) -> dict[str, int]:
+        """Where `steps` is, for a checkpoint: it holds on any number of ranks."""
+        return {"seed": self._seed(), "epoch": self._cursor.epoch, "sample": self._cursor.sample}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Lets `steps` go on where the state was taken.
+
+        Raises:
+            ValueError: it belongs to another seed.
+        """
+        if state_dict["seed"] != self._seed():
+            raise ValueError(
+                f"DataLoader: expected the state of a loader with seed {self._seed()}, got one with seed "
+                f"{state_dict['seed']}, whose order is another; pass generator=Generator().manual_seed(seed)"
+            )
+        self._cursor.epoch, self._cursor.sample = state_dict["epoch"], state_dict["sample"]
+
+    def _seed(self) -> int:
+        return 0 if self.generator is None else self.generator.initial_seed()
+
+    def _batch_of(self, numbers: Indices) -> Any:
+        batch = self._collated(numbers)
+        return self._fetch(numbers.tolist()) if batch is None else batch
+
     def set_epoch(self, epoch: int) -> None:
         """Says which epoch comes next in a sharded loader, which else counts them from 0: for resuming."""
+        self._cursor.epoch, self._cursor.sample = epoch, 0
         if isinstance(self.sampler, DistributedSampler):
             self.sampler.set_epoch(epoch)
 
@@ -169,11 +231,14 @@ class DataLoader(Generic[T]):
     def _iterate_order(self, order: Indices) -> Iterator[Any]:
         """Batches cut from the order of the epoch; made in one piece where the data set can."""
         size = self.batch_sampler.batch_size
-        whole = self.dataset if isinstance(self.dataset, Dataset) and self.collate_fn is default_collate else None
         for i in range(batch_count(len(order), size, self.batch_sampler.drop_last)):
-            numbers = order[i * size : (i + 1) * size]
-            batch = whole._collated(numbers) if whole is not None else None
-            yield self._fetch(numbers.tolist()) if batch is None else batch
+            yield self._batch_of(order[i * size : (i + 1) * size])
+
+    def _collated(self, numbers: Indices) -> Any:
+        """The batch in one piece where the data set can give it; else None."""
+        if isinstance(self.dataset, Dataset) and self.collate_fn is default_collate:
+            return self.dataset._collated(numbers)
+        return None
 
     def _fetch(self, numbers: list[int]) -> Any:
         if isinstance(self.dataset, FetchesMany):

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from .._shard import current_shard
 from .._typing import Array, Shape
 from ..autograd._node import Node
 from ..autograd._op import Op, apply
@@ -150,11 +151,11 @@ def batch_norm(
             raise ValueError("batch_norm: expected running_mean and running_var when training=False, got None")
         return apply(BatchNorm, (x, weight, bias), (running_mean._data, running_var._data, eps))[0]  # type: ignore[no-any-return]
     count = x._data.size // max(channels, 1)
-    if count == 1:
+    if count == 1 and current_shard() is None:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {list(x._data.shape)}")
     result, mean, var = apply(BatchNorm, (x, weight, bias), (None, None, eps))
     move_towards(running_mean, mean._data, momentum)
-    move_towards(running_var, var._data * (count / (count - 1)), momentum)
+    move_towards(running_var, var._data * (count / max(count - 1, 1)), momentum)
     return result  # type: ignore[no-any-return]
 
 

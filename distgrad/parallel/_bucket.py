@@ -81,6 +81,16 @@ class Bucketful:
             p._grad = None
 
 
+def bucketfuls_of(arena: Arena, numbers: dict[Tensor, int]) -> list[Bucketful]:
+    """The buckets of an arena; `numbers` gives the place of each parameter in the model."""
+    result = []
+    for place in arena.layout.buckets:
+        slots = [(slot.parameter, slot) for slot in arena.slots[place.first : place.last]]
+        members = [Member(p, slot, numbers[p]) for p, slot in slots if p is not None]
+        result.append(Bucketful(arena, place, members))
+    return result
+
+
 class Span:
     """Buckets side by side in one arena that are reduced by one call.
 

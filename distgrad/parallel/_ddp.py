@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .._shard import current_shard
 from ..autograd import is_grad_enabled
 from ..backend import device
 from ..comm import Communicator, get_default
@@ -18,6 +19,7 @@ from ._agreement import broadcast_arrays, check_models_agree
 from ._ddp_join import ModelJoinHook
 from ._join import Join, Joinable, Step, announce
 from ._logging import logging_data
+from ._logical import LogicalReducer
 from ._nested import map_tensors, rows_of
 from ._record import Record
 from ._reducer import Reducer
@@ -68,6 +70,8 @@ class DistributedDataParallel(Module, Joinable):
             GPU, and no on CPUs, where ranks need all cores for backward itself. It is never done where SyncBatchNorm
             communicates during backward, with `check_for_nan`, or within `join`.
         weight_by_samples: take a sharded loader's word for how many samples each rank has.
+        logical_shards: into how many parts each step of `DataLoader.steps` is cut, so that gradients do not depend on
+            the number of ranks, to the last bit; see `_logical.py`. At least as many as ranks.
         check_for_nan: look for NaN and infinity in every gradient before it is reduced; an error on all ranks then
             names the rank and the parameter.
 
@@ -99,6 +103,7 @@ class DistributedDataParallel(Module, Joinable):
         overlap: bool | None = None,
         weight_by_samples: bool = True,
         check_for_nan: bool = False,
+        logical_shards: int | None = None,
     ) -> None:
         super().__init__()
         if not any(p.requires_grad for p in module.parameters()):
@@ -131,17 +136,24 @@ class DistributedDataParallel(Module, Joinable):
         self._record = Record()
         self._tuner: Tuner | None = None
         self._reducer: Reducer | None = None
+        self._logical: LogicalReducer | None = None
+        self.logical_shards = logical_shards
         if self.process_group.size > 1:
             if init_sync:
                 check_models_agree(self.process_group, module)
                 tensors = [*module.parameters(), *module.buffers()]
                 broadcast_arrays(self.process_group, [t._data for t in tensors])
-            self._reducer = self._new_reducer()
+            if logical_shards is None:
+                self._reducer = self._new_reducer()
+        if logical_shards is not None:
+            self._logical = LogicalReducer(module, self.process_group, logical_shards)
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
         """Calls the model."""
         if self.device_ids is not None:
             inputs, kwargs = map_tensors((inputs, kwargs), lambda t: t.to(self.device))
+        if self.logical_shards is not None:
+            return self._forward_logical(inputs, kwargs)
         if self.process_group.size == 1 or not is_grad_enabled():
             return self.module(*inputs, **kwargs)
         reducer = self._current_reducer()
@@ -156,6 +168,17 @@ class DistributedDataParallel(Module, Joinable):
             return scale_gradients(self.module(*inputs, **kwargs), factor)
         reducer.begin(self.training, None if self._join is None else (self._join, self._join_index))
         return reducer.watch(self.module(*inputs, **kwargs), factor)
+
+    def _forward_logical(self, inputs: Any, kwargs: Any) -> Any:
+        assert self.logical_shards is not None
+        if self._logical is None:  # this is a copy
+            self._logical = LogicalReducer(self.module, self.process_group, self.logical_shards)
+        if self.training and is_grad_enabled() and current_shard() is None:
+            raise AutogradError(
+                "DistributedDataParallel(logical_shards=...): expected training within `for batch in step` for a step "
+                "of DataLoader.steps(), got a forward pass outside of it; use no_grad() or eval() to evaluate"
+            )
+        return self.module(*inputs, **kwargs)
 
     @contextmanager
     def no_sync(self) -> Iterator[None]:
@@ -372,7 +395,7 @@ class DistributedDataParallel(Module, Joinable):
         super().__setstate__({**state, "process_group": get_default(), "_record": Record()})
 
 
-_NOT_COPIED = {"_reducer": None, "_tuner": None, "_join": None}
+_NOT_COPIED = {"_reducer": None, "_logical": None, "_tuner": None, "_join": None}
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -33,7 +33,7 @@ from ..comm import Communicator, ReduceOp, Work
 from ..errors import AutogradError
 from ..nn import Module
 from ._agreement import broadcast_arrays
-from ._bucket import Bucketful, GradBucket, Member, Span, spans_of
+from ._bucket import GradBucket, Span, bucketfuls_of, spans_of
 from ._finite import check_finite
 from ._join import Join, Step
 from ._record import Record
@@ -79,7 +79,7 @@ class Reducer:
         self.rebuilt = order is not None
         self.arenas = self._build_arenas(range(len(self.trained) - 1, -1, -1) if order is None else order)
         numbers = {p: number for number, p in enumerate(self.trained)}
-        self.buckets = [bucket for arena in self.arenas for bucket in _bucketfuls(arena, numbers)]
+        self.buckets = [bucket for arena in self.arenas for bucket in bucketfuls_of(arena, numbers)]
         self.can_overlap = not settings.check_for_nan and not any(
             isinstance(m, SyncBatchNorm)
             for m in module.modules()  # whose collectives would come in between
@@ -367,15 +367,6 @@ class _Launch:
         found, target = result._data.reshape(-1), self._span.buckets[0].gradients
         if backend_of(found).address(found) != backend_of(target).address(target):
             target[...] = found
-
-
-def _bucketfuls(arena: Arena, numbers: dict[Tensor, int]) -> list[Bucketful]:
-    result = []
-    for place in arena.layout.buckets:
-        slots = [(slot.parameter, slot) for slot in arena.slots[place.first : place.last]]
-        members = [Member(p, slot, numbers[p]) for p, slot in slots if p is not None]
-        result.append(Bucketful(arena, place, members))
-    return result
 
 
 def _on_gradient(reference: "weakref.ref[Reducer]", number: int) -> Callable[[Tensor], None]:

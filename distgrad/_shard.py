@@ -1,0 +1,83 @@
+"""The logical shard that a training loop is at, for those who must know: random streams, layers, gradient sums.
+
+A step of `DataLoader.steps` is cut into a fixed number of logical shards, whatever the number of ranks. `data`
+announces them here, below all others; `parallel` listens, and normalisation layers ask whether they are in one.
+"""
+
+import threading
+import weakref
+from typing import NamedTuple, Protocol
+
+
+class Shard(NamedTuple):
+    """A part of the batch of one step that is computed alike wherever it is computed.
+
+    Args:
+        number: which part it is, from 0.
+        of: the number of parts of every step.
+        samples: how many samples it has.
+        total: how many the whole step has.
+        epoch: the number of the epoch, from 0.
+        step: the number of the step in the epoch, from 0.
+    """
+
+    number: int
+    of: int
+    samples: int
+    total: int
+    epoch: int
+    step: int
+
+    @property
+    def weight(self) -> float:
+        """Its share of the step: what a mean over its samples counts in the mean over all."""
+        return self.samples / self.total
+
+
+class Listener(Protocol):
+    """Who takes part in the steps of a loop."""
+
+    def begin_step(self, shards: int) -> None:
+        """A step of so many logical shards begins, on all ranks."""
+        ...
+
+    def begin_shard(self, shard: Shard) -> None:
+        """The body of the loop is about to work on a shard that has samples."""
+        ...
+
+    def end_shard(self, shard: Shard) -> None:
+        """It has; or the shard has no samples, and then it did not begin either."""
+        ...
+
+    def end_step(self) -> None:
+        """All shards of this rank have ended."""
+        ...
+
+
+class _Current(threading.local):
+    shard: Shard | None = None
+
+
+_current = _Current()
+_listeners: "list[weakref.ref[Listener]]" = []
+
+
+def current_shard() -> Shard | None:
+    """The shard that the loop in this thread is at; None outside of one."""
+    return _current.shard
+
+
+def set_current_shard(shard: Shard | None) -> None:
+    """Says which shard the loop in this thread is at."""
+    _current.shard = shard
+
+
+def listen(listener: Listener) -> None:
+    """Lets `listener` take part in every step from now on, for as long as it lives."""
+    _listeners.append(weakref.ref(listener))
+
+
+def listeners() -> list[Listener]:
+    """Those who take part, in the order in which they came, which must be the same on all ranks."""
+    _listeners[:] = [reference for reference in _listeners if reference() is not None]
+    return [found for reference in _listeners if (found := reference()) is not None]

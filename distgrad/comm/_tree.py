@@ -1,0 +1,65 @@
+"""Which logical shards a rank owns, and the one binary tree along which they are summed on any number of ranks.
+
+The tree over the shards 0, 1, 2, ... is fixed: neighbours are added, then neighbouring pairs, and so on. A rank owns an
+aligned block whose size is a power of two, which is a subtree; so the sums inside ranks and those between ranks are
+parts of the same tree, and the grouping of the additions, hence every bit, does not depend on the number of ranks.
+"""
+
+from typing import TypeAlias
+
+from ..errors import CommError
+
+# A rank, or the sum of two trees.
+Tree: TypeAlias = "int | tuple[Tree, Tree]"
+
+
+def leaves(shards: int) -> int:
+    """The number of leaves of the tree over so many shards: a power of two, the last of them may be empty."""
+    return 1 << (shards - 1).bit_length()
+
+
+def owned(shards: int, ranks: int) -> list[range]:
+    """The leaves that each rank owns: the last of the largest blocks is halved until there is one for every rank.
+
+    Args:
+        shards: the number of logical shards.
+        ranks: at most as many as shards.
+
+    Raises:
+        CommError: there are more ranks than shards.
+
+    Example:
+        >>> owned(8, 3)
+        [range(0, 4), range(4, 6), range(6, 8)]
+    """
+    if ranks > shards:
+        raise CommError(
+            f"expected at least as many logical shards as ranks, got {shards} shards for {ranks} ranks; use fewer "
+            f"ranks, or more shards (logical_shards={leaves(ranks)}), which gives other bits"
+        )
+    blocks = [range(leaves(shards))]
+    while len(blocks) < ranks:
+        largest = max(len(block) for block in blocks)
+        place = max(i for i, block in enumerate(blocks) if len(block) == largest)
+        block = blocks[place]
+        middle = block.start + largest // 2
+        blocks[place : place + 1] = [range(block.start, middle), range(middle, block.stop)]
+    return blocks
+
+
+def tree_of(blocks: list[range]) -> Tree:
+    """The part of the tree that lies between ranks which own these blocks.
+
+    Example:
+        >>> tree_of([range(0, 4), range(4, 6), range(6, 8)])
+        (0, (1, 2))
+    """
+
+    def below(start: int, stop: int) -> Tree:
+        inside = [rank for rank, block in enumerate(blocks) if start <= block.start < stop]
+        if len(inside) == 1:
+            return inside[0]
+        middle = (start + stop) // 2
+        return below(start, middle), below(middle, stop)
+
+    return below(0, blocks[-1].stop)

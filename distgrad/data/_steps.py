@@ -1,0 +1,124 @@
+"""Optimizer steps whose batches and parts do not depend on the number of ranks."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .._shard import Shard, listeners, set_current_shard
+from ..comm import get_rank, get_world_size
+from ..comm._tree import owned
+from ..ops._generator import stream_of
+from ._dataset import Indices
+
+
+class Cursor:
+    """Where a loop over steps is: in which epoch, and how many of its samples have been worked on, by all ranks."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.sample = 0
+
+
+class Step:
+    """One optimizer step: iterating over it gives the batches of the logical shards that this rank owns.
+
+    When the last has been worked on, the gradients of all models that take part are summed over all ranks.
+
+    Attributes:
+        epoch: the number of the epoch.
+        number: the number of the step in the epoch.
+        samples: how many samples the whole step has.
+    """
+
+    def __init__(
+        self, cursor: Cursor, number: int, order: Indices, shards: int, fetch: Callable[[Indices], Any]
+    ) -> None:
+        self.epoch = cursor.epoch
+        self.number = number
+        self.samples = len(order)
+        self.done = False
+        self._order = order
+        self._shards = shards
+        self._fetch = fetch
+        self._cursor = cursor
+
+    def __len__(self) -> int:
+        """How many batches this rank gets."""
+        return sum(shard.samples > 0 for shard in self._owned())
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.done:
+            raise RuntimeError("a step can be worked on once; its gradients have been summed over the ranks")
+        taking_part = listeners()
+        for listener in taking_part:
+            listener.begin_step(self._shards)
+        start = sum(shard_sizes(self.samples, self._shards)[: self._block().start])
+        for shard in self._owned():
+            if shard.samples:
+                yield from self._work_on(shard, self._order[start : start + shard.samples])
+            for listener in taking_part:
+                listener.end_shard(shard)
+            start += shard.samples
+        for listener in taking_part:
+            listener.end_step()
+        self._cursor.sample += self.samples
+        self.done = True
+
+    def _work_on(self, shard: Shard, order: Indices) -> Iterator[Any]:
+        """The batch of a shard; until its work has ended, random numbers follow from the shard, not from history."""
+        for listener in listeners():
+            listener.begin_shard(shard)
+        stream = stream_of(None)
+        here = stream.branch(shard.number, shard.step, shard.epoch)
+        set_current_shard(shard)
+        try:
+            yield self._fetch(order)
+        finally:
+            set_current_shard(None)
+            stream.rejoin(here)
+
+    def _block(self) -> range:
+        return owned(self._shards, get_world_size())[get_rank()]
+
+    def _owned(self) -> list[Shard]:
+        sizes = shard_sizes(self.samples, self._shards)
+        return [
+            Shard(i, self._shards, sizes[i] if i < len(sizes) else 0, self.samples, self.epoch, self.number)
+            for i in self._block()
+        ]
+
+
+def steps_of(
+    order: Indices, batch_size: int, shards: int, fetch: Callable[[Indices], Any], cursor: Cursor
+) -> Iterator[Step]:
+    """The steps of the epoch that the cursor is in, from its sample on.
+
+    Args:
+        order: the sample numbers of the epoch, the same on all ranks.
+        batch_size: samples of a step.
+        shards: into how many parts a step is cut.
+        fetch: makes a batch of sample numbers.
+        cursor: moves on with each step that was worked on.
+
+    Raises:
+        RuntimeError: a step was left before its end.
+    """
+    while cursor.sample < len(order):
+        start = cursor.sample
+        step = Step(cursor, start // batch_size, order[start : start + batch_size], shards, fetch)
+        yield step
+        if not step.done:
+            raise RuntimeError(
+                "DataLoader.steps: expected the loop over the batches of a step to run to its end, where gradients are "
+                "summed over the ranks, got a new step before; to leave steps out, leave the outer loop"
+            )
+    cursor.epoch, cursor.sample = cursor.epoch + 1, 0
+
+
+def shard_sizes(samples: int, shards: int) -> list[int]:
+    """How many of so many samples each logical shard gets: as equal as can be, the larger ones first.
+
+    Example:
+        >>> shard_sizes(10, 4)
+        [3, 3, 2, 2]
+    """
+    return [samples // shards + (i < samples % shards) for i in range(shards)]

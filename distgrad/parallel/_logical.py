@@ -1,0 +1,264 @@
+"""Gradients and buffers that do not depend on the number of ranks, to the last bit.
+
+Every step is cut into a fixed number of logical shards (`DataLoader.steps`). Each is computed with the same shapes and
+random numbers wherever that happens, and all sums over shards run along one fixed binary tree: within a rank by
+`TreeSum`, between ranks by `Communicator.tree_sum`. Memory: one more array of gradients for each level of the tree that
+lies within a rank.
+"""
+
+import warnings
+import weakref
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .._blas import limit_threads
+from .._shard import Shard, listen
+from .._tensor import Tensor
+from .._typing import Array
+from ..arena import build_arenas, slot_of
+from ..backend import backend_of
+from ..comm import Communicator, ReduceOp
+from ..comm._tree import owned, tree_of
+from ..errors import AutogradError
+from ..nn import Module
+from ..ops import initial_seed, manual_seed
+from ._bucket import bucketfuls_of
+from ._sync_batchnorm import SyncBatchNorm
+from ._tree_sum import TreeSum
+
+_THREADS = (
+    "logical_shards: matrix products round differently with another number of threads, and the BLAS of this process is "
+    "none whose threads can be set; set OMP_NUM_THREADS=1 before the start, or `pip install threadpoolctl`"
+)
+_UNLIMITED = 1 << 62  # bytes: one bucket for each arena, whose layout is then the same on any number of ranks
+
+
+class LogicalReducer:
+    """Sums the gradients of one model over the logical shards of a step. Creating one is a collective call.
+
+    Args:
+        module: the model, built alike on every rank.
+        communicator: the ranks, all of them.
+        shards: the number of logical shards of a step.
+
+    Raises:
+        CommError: there are more ranks than shards.
+        AutogradError: a layer depends on the number of ranks.
+    """
+
+    def __init__(self, module: Module, communicator: Communicator, shards: int) -> None:
+        _check_layers(module)
+        if not limit_threads(1):
+            warnings.warn(_THREADS, RuntimeWarning, stacklevel=3)
+        _share_seed(communicator)
+        self.shards = shards
+        self._communicator = communicator
+        blocks = owned(shards, communicator.size)
+        self._tree = tree_of(blocks)
+        self._leaves = len(blocks[communicator.rank])
+        self._module = weakref.ref(module)
+        self._collect()
+        listen(self)
+
+    def _collect(self) -> None:
+        """Moves the trained parameters into arenas of a layout that does not depend on the number of ranks."""
+        module = self._module()
+        assert module is not None  # it belongs to who owns this
+        parameters: list[Tensor] = list(module.parameters())
+        trained = [p for p in parameters if p.requires_grad]
+        on_host = all(p.device.type == "cpu" for p in trained)
+        arenas = build_arenas(
+            trained,
+            headers=True,
+            first_bucket_bytes=_UNLIMITED,
+            bucket_bytes=_UNLIMITED,
+            allocate=self._communicator.empty if on_host else None,
+        )
+        numbers = {p: number for number, p in enumerate(trained)}
+        self._buckets = [bucket for arena in arenas for bucket in bucketfuls_of(arena, numbers)]
+        self._sums = [TreeSum(arena.grad, self._leaves) for arena in arenas]
+        self._grads: list[Array] = [arena.grad for arena in arenas]
+        self._carried: list[Array] | None = None
+        self._places = [(p._get_extra(), slot_of(p)) for p in trained]
+        self._frozen = [p for p in parameters if not p.requires_grad]
+        self._buffers = _Buffers(module, self._communicator)
+
+    def _is_current(self) -> bool:
+        return all(extra.slot is slot for extra, slot in self._places) and not any(
+            p.requires_grad for p in self._frozen
+        )
+
+    # ---- what the loop announces ---------------------------------------------------------------------------------
+
+    def begin_step(self, shards: int) -> None:
+        """Puts aside what gradients there are: those of the step are added to them, as backward would.
+
+        Raises:
+            ValueError: the loader cuts steps into another number of shards.
+        """
+        if shards != self.shards:
+            raise ValueError(
+                f"expected the same number of logical shards from model and loader, got logical_shards={self.shards} "
+                f"for DistributedDataParallel and logical_shards={shards} for DataLoader"
+            )
+        if not self._is_current():
+            self._collect()
+        has_gradients = any(m.parameter._grad is not None for bucket in self._buckets for m in bucket.members)
+        self._carried = None
+        if has_gradients:
+            self._fill()
+            self._carried = [grad.copy() for grad in self._grads]
+        self._forget()
+        for total in self._sums:
+            total.restart()
+        self._buffers.begin_step()
+
+    def begin_shard(self, shard: Shard) -> None:
+        """Every shard starts from the buffers at the beginning of the step."""
+        self._buffers.begin_shard()
+
+    def end_shard(self, shard: Shard) -> None:
+        """Adds the gradients of a shard to the sum, by its share of the samples."""
+        if not shard.samples:
+            for total in self._sums:
+                total.add_zero()
+            self._buffers.end_empty_shard()
+            return
+        self._fill()
+        for total in self._sums:
+            total.add(shard.weight)
+        self._forget()
+        self._buffers.end_shard(shard.weight)
+
+    def end_step(self) -> None:
+        """Sums over the ranks, and hands the gradients to the parameters."""
+        for grad in self._grads:
+            self._communicator.tree_sum(grad, self._tree)
+        if self._carried is not None:
+            for grad, carried in zip(self._grads, self._carried, strict=True):
+                grad += carried
+        for bucket in self._buckets:
+            is_set = (bucket.header != 0).tolist()
+            for member, found in zip(bucket.members, is_set, strict=True):
+                member.parameter._grad = member.slot.grad if found else None
+            bucket.header[...] = 0  # it lies between gradients, where readers of the whole expect zeros
+        self._buffers.end_step(self._tree, self._leaves)
+
+    def _fill(self) -> None:
+        for bucket in self._buckets:
+            bucket.fill()
+
+    def _forget(self) -> None:
+        for bucket in self._buckets:
+            bucket.forget()
+
+
+class _Leaf(NamedTuple):
+    """The buffers that a shard has changed, by their place, and what it counts."""
+
+    weight: float
+    values: dict[int, Array]
+
+
+class _Buffers:
+    """The buffers of a model, such as running means: each shard changes them from the same start.
+
+    After a step a floating-point buffer is the mean of what the shards made of it, weighted by their samples; of other
+    buffers (counters) it is the largest. One that no shard changed stays as it was.
+
+    Args:
+        module: the model.
+        communicator: the ranks.
+    """
+
+    def __init__(self, module: Module, communicator: Communicator) -> None:
+        self._communicator = communicator
+        self._tables = [m._buffers for m in module.modules() if m._buffers]
+        self._before: list[Array] = []
+        self._leaves: list[_Leaf] = []
+
+    def _arrays(self) -> list[Array]:
+        return [b._data for table in self._tables for b in table.values() if b is not None]
+
+    def begin_step(self) -> None:
+        """Remembers the buffers."""
+        self._before = [array.copy() for array in self._arrays()]
+        self._leaves = []
+
+    def begin_shard(self) -> None:
+        """Puts back what they were."""
+        if self._leaves:
+            for place in self._leaves[-1].values:
+                self._arrays()[place][...] = self._before[place]
+
+    def end_shard(self, weight: float) -> None:
+        """Remembers what a shard has changed."""
+        pairs = enumerate(zip(self._arrays(), self._before, strict=True))
+        self._leaves.append(_Leaf(weight, {i: a.copy() for i, (a, before) in pairs if bool((a != before).any())}))
+
+    def end_empty_shard(self) -> None:
+        """A shard without samples changes nothing and counts for nothing."""
+        self._leaves.append(_Leaf(0.0, {}))
+
+    def end_step(self, tree: Any, leaves: int) -> None:
+        """Gives the buffers their values after the step."""
+        if not self._before:
+            return
+        changed = np.zeros(len(self._before), np.uint8)
+        for leaf in self._leaves:
+            changed[list(leaf.values)] = 1
+        self._communicator.all_reduce(changed, ReduceOp.MAX)
+        places = np.flatnonzero(changed).tolist()
+        floating = [i for i in places if self._before[i].dtype.kind in "fV"]
+        self._write(floating, self._mean(floating, tree, leaves))
+        others = [i for i in places if i not in floating]
+        self._write(others, self._largest(others))
+
+    def _mean(self, places: list[int], tree: Any, leaves: int) -> Array:
+        packed = np.zeros(sum(self._before[i].size for i in places))
+        total = TreeSum(packed, leaves)
+        for leaf in self._leaves:
+            packed[...] = self._pack(places, leaf, np.dtype("float64")) if leaf.weight else 0
+            total.add(leaf.weight or 1.0)
+        if places:
+            self._communicator.tree_sum(packed, tree)
+        return packed
+
+    def _largest(self, places: list[int]) -> Array:
+        start = self._pack(places, _Leaf(0.0, {}), np.dtype("int64"))
+        for leaf in self._leaves:
+            np.maximum(start, self._pack(places, leaf, start.dtype), out=start)
+        if places:
+            self._communicator.all_reduce(start, ReduceOp.MAX)
+        return start
+
+    def _pack(self, places: list[int], leaf: _Leaf, dtype: "np.dtype[Any]") -> Array:
+        """Buffers after a shard, flat and one after the other, in host memory."""
+        arrays = [(leaf.values[i] if i in leaf.values else self._before[i]).reshape(-1) for i in places]
+        parts = [(a if isinstance(a, np.ndarray) else a.get()).astype(dtype) for a in arrays]
+        return np.concatenate([np.empty(0, dtype), *parts])
+
+    def _write(self, places: list[int], packed: Array) -> None:
+        arrays, start = self._arrays(), 0
+        for i in places:
+            array = arrays[i]
+            flat = packed[start : start + array.size].astype(array.dtype).reshape(array.shape)
+            array[...] = backend_of(array).xp.asarray(flat)
+            start += array.size
+
+
+def _share_seed(communicator: Communicator) -> None:
+    """Random numbers of shards follow from the seed: where ranks were not seeded alike, they take that of rank 0."""
+    seed = communicator.broadcast_object(initial_seed())
+    if seed != initial_seed():
+        manual_seed(seed)
+
+
+def _check_layers(module: Module) -> None:
+    for name, layer in module.named_modules():
+        if isinstance(layer, SyncBatchNorm):
+            raise AutogradError(
+                f"logical_shards: expected layers whose result does not depend on the number of ranks, got {name!r}, a "
+                "SyncBatchNorm; BatchNorm normalises each logical shard by itself"
+            )
