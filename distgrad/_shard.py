@@ -54,30 +54,33 @@ class Listener(Protocol):
         ...
 
 
-class _Current(threading.local):
-    shard: Shard | None = None
+class _Here(threading.local):
+    """What holds in one thread: ranks may be threads of one process."""
+
+    def __init__(self) -> None:
+        self.shard: Shard | None = None
+        self.listeners: list[weakref.ref[Listener]] = []
 
 
-_current = _Current()
-_listeners: "list[weakref.ref[Listener]]" = []
+_here = _Here()
 
 
 def current_shard() -> Shard | None:
     """The shard that the loop in this thread is at; None outside of one."""
-    return _current.shard
+    return _here.shard
 
 
 def set_current_shard(shard: Shard | None) -> None:
     """Says which shard the loop in this thread is at."""
-    _current.shard = shard
+    _here.shard = shard
 
 
 def listen(listener: Listener) -> None:
-    """Lets `listener` take part in every step from now on, for as long as it lives."""
-    _listeners.append(weakref.ref(listener))
+    """Lets `listener` take part in every step of this thread from now on, for as long as it lives."""
+    _here.listeners.append(weakref.ref(listener))
 
 
 def listeners() -> list[Listener]:
     """Those who take part, in the order in which they came, which must be the same on all ranks."""
-    _listeners[:] = [reference for reference in _listeners if reference() is not None]
-    return [found for reference in _listeners if (found := reference()) is not None]
+    _here.listeners = [reference for reference in _here.listeners if reference() is not None]
+    return [found for reference in _here.listeners if (found := reference()) is not None]

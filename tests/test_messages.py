@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
@@ -55,7 +56,8 @@ def speaks_of_our_insides(function: Callable[..., Any], wrong: Any) -> bool:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("wrong", ["text", None, [1.0, 2.0], {"a": 1}, np.ones(3)], ids=lambda v: type(v).__name__)
-def test_no_function_speaks_of_our_insides(wrong: Any) -> None:
+def test_no_function_speaks_of_our_insides(wrong: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # for save("text", "text")
     assert speaks_of_our_insides(lambda input: input._data, wrong)  # the check finds what it looks for
     assert [name for name, function in _functions().items() if speaks_of_our_insides(function, wrong)] == []
 

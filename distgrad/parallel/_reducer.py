@@ -33,7 +33,7 @@ from ..comm import Communicator, ReduceOp, Work
 from ..errors import AutogradError
 from ..nn import Module
 from ._agreement import broadcast_arrays
-from ._bucket import GradBucket, Span, bucketfuls_of, spans_of
+from ._bucket import Bucketful, GradBucket, Span, bucketfuls_of, spans_of
 from ._finite import check_finite
 from ._join import Join, Step
 from ._record import Record

@@ -21,6 +21,7 @@ TOY = {
         ),
         r"loss [45]\.\d+ -> [345]\.\d+",
     ),
+    "same_bits.py": (("--steps", "3"), r"sha256 [0-9a-f]{64}"),
 }
 
 
@@ -55,7 +56,7 @@ def test_runs_as_a_plain_script(name: str, tmp_path: Path) -> None:
 def test_runs_on_two_ranks(mpi: Mpi, name: str, tmp_path: Path) -> None:
     output = run(mpi.job(2, "-m", "distgrad.launch", *arguments(name)), tmp_path)
     assert re.search(TOY[name][1], output), output
-    assert output.count("step/s") > 0 or name == "linear_regression.py"  # the progress bar
+    assert output.count("step/s") > 0 or name in ("linear_regression.py", "same_bits.py")  # the bar
 
 
 def losses(output: str) -> list[float]:
@@ -95,3 +96,16 @@ def test_digits_writes_the_checkpoint_that_it_names(tmp_path: Path) -> None:
     state = distgrad.load(tmp_path / "here.pt")
     assert state["features.0.weight"].shape == (16, 1, 3, 3)
     assert not any(key.startswith("module.") for key in state)
+
+
+@pytest.mark.parametrize("model", ["mlp", "cnn", "gpt"])
+def test_same_bits_on_any_number_of_ranks(model: str, tmp_path: Path) -> None:
+    command = [str(EXAMPLES / "same_bits.py"), "--steps", "12", "--model", model]
+    expected = run([sys.executable, *command], tmp_path).splitlines()[-1]
+    assert re.fullmatch(r"sha256 [0-9a-f]{64}", expected)
+    assert run([sys.executable, *command, "--seed", "1"], tmp_path).splitlines()[-1] != expected
+    run([sys.executable, *command, "--stop-after", "5"], tmp_path)
+    for mpi in installed_mpis():
+        for ranks, extra in ((2, ()), (4, ()), (3, ("--resume",))):
+            job = mpi.job(ranks, "-m", "distgrad.launch", *command, *extra)
+            assert run(job, tmp_path).splitlines()[-1] == expected, (mpi.name, ranks, extra)
