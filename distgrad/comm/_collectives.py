@@ -6,8 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .._typing import Array
-from ._reduce import add_along
-from ._tree import Tree
+from ._tree import Tree, add_along
 from ._types import ReduceOp, Work
 
 _ALL_TO_ALL_TAG = 32001  # apart from the tags that users choose

@@ -7,7 +7,6 @@ import numpy as np
 
 from .._typing import Array
 from ._dtypes import lookup
-from ._tree import Tree
 from ._types import ReduceOp
 
 CHUNK_BYTES = 128 * 1024  # partial results of this size stay in the L2 cache between two passes
@@ -81,33 +80,6 @@ def reduce_in_place(arrays: Sequence[Array], op: ReduceOp) -> None:
             reduce(result, chunks)
             for other in chunks[1:]:
                 np.copyto(other, result)
-
-
-def add_along(tree: Tree, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
-    """Add up the inputs along a tree and write the sum into each of the outputs, one cache-sized chunk after the other.
-
-    Args:
-        tree: which to add first; its leaves are numbers of inputs.
-        inputs: arrays of shape (n,); every addition rounds to their dtype.
-        outputs: arrays of shape (n,), which may be inputs.
-    """
-    scratch: dict[tuple[int, ...], Array] = {}
-
-    def total(node: Tree, chunks: Sequence[Array], path: tuple[int, ...]) -> Array:
-        if isinstance(node, int):
-            return chunks[node]
-        left, right = (total(child, chunks, (*path, side)) for side, child in enumerate(node))
-        if path not in scratch:
-            scratch[path] = np.empty(CHUNK_BYTES // left.itemsize, left.dtype)
-        result = scratch[path][: left.size]
-        np.add(left, right, out=result)
-        return result
-
-    with np.errstate(all="ignore"):
-        for chunks in _chunks([*inputs, *outputs]):
-            result = total(tree, chunks[: len(inputs)], ())
-            for output in chunks[len(inputs) :]:
-                np.copyto(output, result)
 
 
 class Carried:

@@ -18,11 +18,10 @@ from ._calls import Call
 from ._checks import is_own_part
 from ._communicator import Communicator, Options
 from ._mpi import MpiCommunicator
-from ._reduce import add_along, reduce_in_place, reduce_into
+from ._reduce import reduce_in_place, reduce_into
 from ._segment import Segment, padded, share
 from ._serial import SerialCommunicator
 from ._statistics import Statistics
-from ._tree import Tree
 from ._types import ReduceOp, Work
 
 SMALL_BYTES = 16 * 1024  # what passes through the lane on the control page
@@ -181,16 +180,6 @@ class ShmCommunicator(Communicator):
         self._made += 1
         self._segments[self._made] = weakref.ref(segment)
         return segment.array(self.rank * padded(n * dtype.itemsize), n, dtype)
-
-    def _tree_sum(self, buffer: Array, tree: Tree) -> None:
-        places = self._find_places(buffer)
-        if places is None:
-            super()._tree_sum(buffer, tree)
-            return
-        mine = self._slice(buffer.size)
-        parts = [place[mine] for place in places]
-        add_along(tree, parts, parts)
-        self._board.meet()
 
     def _reduce(self, buffer: Array, root: int, op: ReduceOp) -> None:
         for lane, part in self._chunks(buffer):

@@ -5,9 +5,14 @@ aligned block whose size is a power of two, which is a subtree; so the sums insi
 parts of the same tree, and the grouping of the additions, hence every bit, does not depend on the number of ranks.
 """
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
+import numpy as np
+
+from .._typing import Array
 from ..errors import CommError
+from ._reduce import CHUNK_BYTES
 
 # A rank, or the sum of two trees.
 Tree: TypeAlias = "int | tuple[Tree, Tree]"
@@ -63,3 +68,31 @@ def tree_of(blocks: list[range]) -> Tree:
         return below(start, middle), below(middle, stop)
 
     return below(0, blocks[-1].stop)
+
+
+def add_along(tree: Tree, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
+    """Add up the inputs along a tree and write the sum into each of the outputs, one cache-sized chunk after the other.
+
+    Args:
+        tree: which to add first; its leaves are numbers of inputs.
+        inputs: arrays of shape (n,); every addition rounds to their dtype.
+        outputs: arrays of shape (n,), which may be inputs.
+    """
+    scratch: dict[tuple[int, ...], Array] = {}
+
+    def total(node: Tree, chunks: Sequence[Array], path: tuple[int, ...]) -> Array:
+        if isinstance(node, int):
+            return chunks[node]
+        left, right = (total(child, chunks, (*path, side)) for side, child in enumerate(node))
+        if path not in scratch:
+            scratch[path] = np.empty(CHUNK_BYTES // left.itemsize, left.dtype)
+        result = scratch[path][: left.size]
+        np.add(left, right, out=result)
+        return result
+
+    step = CHUNK_BYTES // inputs[0].itemsize
+    with np.errstate(all="ignore"):
+        for start in range(0, inputs[0].size, step):
+            result = total(tree, [source[start : start + step] for source in inputs], ())
+            for output in outputs:
+                np.copyto(output[start : start + step], result)

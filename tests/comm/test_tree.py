@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distgrad.comm import get_default
-from distgrad.comm._reduce import add_along
 from distgrad.comm._threads import run_threads
-from distgrad.comm._tree import Tree, leaves, owned, tree_of
+from distgrad.comm._tree import Tree, add_along, leaves, owned, tree_of
 from distgrad.errors import CommError
 
 
