@@ -65,5 +65,6 @@ class Calling:
         group = self._communicator
         group.statistics.add(time.perf_counter() - self._started, self._nbytes)
         if error is not None:
-            group._broken = f"{self._call} failed with {type(error).__name__}: {error}"
+            reason = f"{self._call} failed with {type(error).__name__}: {error}"
+            group._broken = group._broken or reason  # the first cause is the one to know
             group._fail(f"{type(error).__name__}: {error}")

@@ -1,7 +1,8 @@
 """The default group: which backend it uses, how it begins and ends.
 
 Read from the environment, all optional: DISTGRAD_BACKEND (as the argument `backend`), DISTGRAD_TIMEOUT and
-DISTGRAD_STALL_WARN (seconds), which the launcher sets, and DISTGRAD_TOPOLOGY, for tests: "2x2" lets the four ranks of
+DISTGRAD_STALL_WARN (seconds), which the launcher sets, DISTGRAD_CUDA_AWARE (1: MPI takes addresses on GPUs; 0: it does
+not; else a trial decides), and DISTGRAD_TOPOLOGY, for tests: "2x2" lets the four ranks of
 one machine take themselves for two nodes of two, "1,3" for nodes of one and of three.
 """
 
@@ -10,6 +11,7 @@ import functools
 import importlib.util
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -21,11 +23,13 @@ from ._communicator import Communicator, Options
 from ._groups import groups
 from ._hierarchical import HierarchicalCommunicator
 from ._mpi import MpiCommunicator, load
+from ._nccl import nccl_problem
 from ._serial import SerialCommunicator
 from ._shm import ShmCommunicator
 from ._statistics import Measurement, Statistics
 from ._topology import Topology, parse_layout, pretend
 from ._types import DEFAULT_STALL_WARN, DEFAULT_TIMEOUT
+from ._wishes import parse_backend
 
 
 class Backend(NamedTuple):
@@ -60,8 +64,6 @@ BACKENDS = (
 )
 NAMES = ("serial", *(backend.name for backend in BACKENDS))
 
-TORCH_NAMES = {"gloo": None, "cpu:gloo": None, "undefined": None}  # torch's backends that mean "choose for the CPU"
-
 
 def init_process_group(
     backend: str | None = None,
@@ -80,7 +82,9 @@ def init_process_group(
 
     Args:
         backend: "shm" (all ranks on one node), "hierarchical" (several nodes), "mpi" (both), or None for the best
-            that works; torch's "gloo" means None.
+            that works; torch's "gloo" means None. "nccl" asks for NCCL between GPUs, beside the best for host memory;
+            as in torch, "cpu:shm,cuda:nccl" names both. "cuda:staged" goes through host memory, "cuda:mpi" relies on
+            MPI being CUDA-aware.
         init_method: accepted as in torch; the launcher has told the ranks already where they meet.
         timeout: how long a rank waits for its peers, as a timedelta or in seconds; 5 minutes by default.
         world_size: checked against the launcher's, if given.
@@ -140,8 +144,8 @@ def is_gloo_available() -> bool:
 
 
 def is_nccl_available() -> bool:
-    """False: this version has no NCCL backend."""
-    return False
+    """Whether this process has a GPU, CuPy and the NCCL library."""
+    return nccl_problem() is None
 
 
 def is_initialized() -> bool:
@@ -168,8 +172,10 @@ def measure() -> Measurement:
     return Measurement(get_default().statistics)
 
 
-def options_for(timeout: timedelta | float | None) -> Options:
+def options_for(timeout: timedelta | float | None, device: str | None = None) -> Options:
     """What a group waits for: `timeout` as a timedelta or in seconds, or what the environment says.
+
+    `device` is how buffers on GPUs go.
 
     Raises:
         CommError: the time is not positive, or a variable is no number.
@@ -180,7 +186,8 @@ def options_for(timeout: timedelta | float | None) -> Options:
         timeout = _seconds("DISTGRAD_TIMEOUT", DEFAULT_TIMEOUT)
     if timeout <= 0:
         raise CommError(f"expected a timeout of more than 0 seconds, got {timeout:g}")
-    return Options(timeout, _seconds("DISTGRAD_STALL_WARN", DEFAULT_STALL_WARN))
+    cuda_aware = {"1": True, "0": False}.get(os.environ.get("DISTGRAD_CUDA_AWARE", ""))
+    return Options(timeout, _seconds("DISTGRAD_STALL_WARN", DEFAULT_STALL_WARN), device, cuda_aware)
 
 
 def _seconds(variable: str, default: float) -> float:
@@ -192,7 +199,8 @@ def _seconds(variable: str, default: float) -> float:
 
 
 def _create(backend: str | None, options: Options, world_size: int, rank: int) -> Communicator:
-    wanted = _resolve_name(backend or os.environ.get("DISTGRAD_BACKEND") or None)
+    wanted, device = parse_backend(backend or os.environ.get("DISTGRAD_BACKEND"), NAMES)
+    options = replace(options, device=device)
     if not job.in_mpi_job or job.world_size == 1:
         _check_place([(world_size, rank)], 1)
         return SerialCommunicator(options=options)
@@ -220,20 +228,6 @@ def _announce_leaving() -> None:
     """Let peers know when this process ends, whether or not it was started with the launcher's rules."""
     atexit.register(leave)
     _abort.on_leave(leave)
-
-
-def _resolve_name(backend: str | None) -> str | None:
-    name = backend.lower() if backend else None
-    if name is None or name in TORCH_NAMES:
-        return None
-    if "nccl" in name:
-        raise BackendUnavailableError(
-            'backend "nccl" is not part of this version; leave the backend out: gradients on a GPU are then staged '
-            "through host memory"
-        )
-    if name not in NAMES:
-        raise BackendUnavailableError(f"expected a backend of {', '.join(NAMES)}, got {backend!r}")
-    return name
 
 
 def _start(wanted: Sequence[str | None], base: MpiCommunicator, topology: Topology) -> Communicator:

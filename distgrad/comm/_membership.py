@@ -1,6 +1,7 @@
 """Groups of ranks: making them, and asking about ranks in them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeAlias
 
@@ -8,7 +9,8 @@ from .._environment import job
 from ..errors import CommError
 from ._communicator import Communicator
 from ._groups import groups
-from ._init import TORCH_NAMES, get_default, options_for
+from ._init import NAMES, get_default, options_for
+from ._wishes import parse_backend
 
 
 class NonMember:
@@ -56,11 +58,11 @@ def get_world_size(group: Group = None) -> int:
 
 
 def get_backend(group: Group = None) -> str:
-    """The name of the group's backend: "serial", "threads", "shm" or "mpi"."""
+    """The name of the group's backend: "serial", "threads", "shm", "hierarchical" or "mpi"; "nccl" if asked for."""
     found = member(group)
     if found is None:
         raise CommError("get_backend needs a group that this rank is a member of")
-    return found.name
+    return "nccl" if found.options.device == "nccl" else found.name
 
 
 def get_global_rank(group: Group, group_rank: int) -> int:
@@ -101,7 +103,8 @@ def new_group(
     Args:
         ranks: ranks in the default group, in the order of the new one; None means all.
         timeout: how long a rank waits for its peers, as a timedelta or in seconds; the default group's by default.
-        backend: that of the default group, or torch's "gloo", which means the same.
+        backend: that of the default group, or torch's "gloo", which means the same; for buffers on GPUs also another
+            one, such as "nccl" or "cuda:staged".
         pg_options: accepted as in torch, not used; so are group_desc and device_id.
         use_local_synchronization: accepted as in torch; nevertheless every rank calls this.
 
@@ -109,14 +112,17 @@ def new_group(
         CommError: the ranks are wrong, or another backend is asked for.
     """
     world = get_default()
-    if backend not in (None, *TORCH_NAMES, world.name):
+    wanted, device = parse_backend(backend, (*NAMES, world.name))
+    if wanted not in (None, world.name):
         raise CommError(f"expected the backend of the default group, {world.name!r}, got {backend!r}; leave it out")
     chosen = list(range(world.size)) if ranks is None else list(ranks)
     wrong = [rank for rank in chosen if not 0 <= rank < world.size]
     if wrong or len(set(chosen)) != len(chosen):
         raise CommError(f"expected different ranks between 0 and {world.size - 1}, got {chosen}")
     inside = world.rank in chosen
-    options = None if timeout is None else options_for(timeout)
+    options = world.options if timeout is None else options_for(timeout, world.options.device)
+    if device is not None:
+        options = replace(options, device=device)
     return _keep(world.split(0 if inside else None, chosen.index(world.rank) if inside else 0, options))
 
 

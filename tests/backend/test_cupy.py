@@ -115,13 +115,22 @@ def test_cuda_functions(device: str) -> None:
     assert first.tolist() == distgrad.randn(3).tolist()
 
 
-@pytest.mark.parametrize("backend", ["mpi", "shm"], ids=lambda name: f"over-{name}")
-def test_ddp_between_processes(backend: str) -> None:
-    """Two ranks with a device each; gradients go through host memory."""
+WAYS = {"staged": "staged through pinned memory of the group", "nccl": "NCCL 2.27.7", "mpi": "CUDA-aware MPI"}
+
+
+@pytest.mark.parametrize(
+    ("host", "way"), [("shm", "staged"), ("mpi", "staged"), ("hierarchical", "staged"), ("shm", "nccl"), ("mpi", "mpi")]
+)
+def test_ddp_between_processes(host: str, way: str) -> None:
+    """Two ranks with a device each, whose queues run late."""
     if not installed_mpis():
         pytest.skip("no mpirun beside this Python; install distgrad[mpich]")
-    outcome = run_job(installed_mpis()[0].job(2, "-m", "tests.backend.ddp_job", "stand-in", backend), deadline=60.0)
-    assert outcome.code == 0 and outcome.output.count("all is well") == 2, outcome.output
+    nodes = {"DISTGRAD_TOPOLOGY": "2x1"} if host == "hierarchical" else {}
+    for mpi in installed_mpis():
+        command = mpi.job(2, "-m", "tests.backend.ddp_job", "stand-in", host, way)
+        outcome = run_job(command, deadline=120.0, environment=nodes)
+        assert outcome.code == 0 and outcome.output.count("all is well") == 2, outcome.output
+        assert outcome.output.count(WAYS[way]) == 2
 
 
 def test_attention_in_parts(device: str, monkeypatch: pytest.MonkeyPatch) -> None:

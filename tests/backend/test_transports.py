@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from distgrad import cuda
-from distgrad.comm import Communicator, _staged, _transports, get_default, run_threads
+from distgrad.comm import Communicator, ReduceOp, _staged, _transports, get_default, run_threads
 from distgrad.comm._serial import SerialCommunicator
 from distgrad.comm._shm import ShmCommunicator
 from distgrad.errors import CollectiveMismatchError, CommError
 from tests.backend import fake_cuda, fake_cupy, fake_nccl
 from tests.backend.device_collectives import CASES, Check, Place, run
+from tests.backend.on_device_training import ddp_step
 
 SMALL_CHUNK = 1024  # bytes, so that the sizes of the checks need more chunks than the ring has slots
 
@@ -31,6 +32,19 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
+class Direct:
+    """What CUDA-aware MPI does: it works on the memory of the device as it is at that moment, and knows no streams."""
+
+    def __init__(self, group: Communicator) -> None:
+        self._group = group
+
+    def _all_reduce(self, buffer: Any, op: ReduceOp) -> None:
+        self._group._all_reduce(buffer._raw, op)
+
+    def _broadcast(self, buffer: Any, root: int) -> None:
+        self._group._broadcast(buffer._raw, root)
+
+
 def on_ranks(function: Callable[[Communicator, Place], Any], host: str, way: str | None, size: int = 2) -> list[Any]:
     """Run on each rank of a group of threads, over this host backend and this transport."""
 
@@ -39,6 +53,8 @@ def on_ranks(function: Callable[[Communicator, Place], Any], host: str, way: str
         cuda.set_device(group.rank % 2)
         found = ShmCommunicator(group) if host == "shm" else group
         found.options = replace(found.options, device=way)
+        if way == "mpi":
+            found._over_mpi = lambda: Direct(found)  # type: ignore[method-assign]
         try:
             result = function(found, Place(group.rank % 2))
         except BaseException as error:
@@ -51,7 +67,9 @@ def on_ranks(function: Callable[[Communicator, Place], Any], host: str, way: str
 
 
 @pytest.mark.parametrize("check", [pytest.param(check, id=name) for name, check in CASES])
-@pytest.mark.parametrize(("host", "way"), [("threads", "staged"), ("shm", "staged"), ("threads", "nccl")])
+@pytest.mark.parametrize(
+    ("host", "way"), [("threads", "staged"), ("shm", "staged"), ("threads", "nccl"), ("threads", "mpi")]
+)
 def test_collectives(check: Check, host: str, way: str) -> None:
     on_ranks(lambda group, place: run(group, place, check), host, way)
 
@@ -233,6 +251,42 @@ def test_an_error_inside_nccl_aborts_it() -> None:
     assert any("NCCL_ERROR_REMOTE_ERROR" in reason for reason in reasons), "the other may have lost its peer by then"
 
 
+# ---- DistributedDataParallel -----------------------------------------------------------------------------------------
+
+
+def train(way: str) -> list[list[Any]]:
+    """The parameters of each rank after two steps."""
+    return on_ranks(lambda group, place: ddp_step(f"cuda:{place.number}"), "threads", way)
+
+
+def is_right(found: list[list[Any]]) -> bool:
+    wanted = ddp_step("cpu")
+    return all(
+        np.allclose(value, right, rtol=1e-5, atol=1e-6)
+        for rank in found
+        for value, right in zip(rank, wanted, strict=True)
+    )
+
+
+@pytest.mark.parametrize("way", ["staged", "nccl", "mpi"], ids=lambda way: f"by-{way}")
+def test_ddp(way: str) -> None:
+    assert is_right(train(way))
+
+
+@pytest.mark.parametrize(
+    ("way", "kind", "method"),
+    [
+        ("staged", fake_cuda.Event, "synchronize"),  # the host reads before the copy down has come
+        ("staged", fake_cuda.Stream, "wait_event"),
+        ("nccl", fake_cuda.Stream, "wait_event"),
+        ("mpi", fake_cuda.Stream, "synchronize"),
+    ],
+)
+def test_ddp_that_does_not_wait_is_wrong(way: str, kind: Any, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kind, method, lambda *_: None)
+    assert not is_right(train(way))
+
+
 # ---- every wait is needed: without it, a check fails -----------------------------------------------------------------
 
 Site = tuple[str, int]  # file and line
@@ -274,7 +328,7 @@ def scenarios() -> list[Callable[[], Any]]:
     return [
         lambda name=name, way=way: on_ranks(lambda group, place: run(group, place, checks[name]), "threads", way)
         for name in names
-        for way in ("staged", "nccl")
+        for way in ("staged", "nccl", "mpi")
     ]
 
 
@@ -285,7 +339,7 @@ def test_a_missing_wait_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         for scenario in scenarios():
             scenario()
     wanted = {site for site in sites if (site[0], site[2]) not in OTHERWISE_NEEDED}
-    assert len(wanted) >= 10, wanted
+    assert len(wanted) >= 11, wanted
     unnoticed = [site for site in sorted(wanted) if not fails_without(monkeypatch, site[:2])]
     assert unnoticed == []
 
