@@ -14,10 +14,11 @@ from ..backend import OF_NUMPY, cuda_problem
 from ..comm import Communicator, ReduceOp, Topology
 from ..comm._mpi import load
 from . import _allreduce, _files, _machine
+from ._arguments import sizes
 from ._contenders import Contender, Gloo, mpi_itself, our_backends
 from ._errors import BenchError
 from ._start import job_command, run_job
-from ._table import parse_size, ranks_text, size_text, table, time_text
+from ._table import ranks_text, size_text, table, time_text
 
 NAMES = ("float16", "bfloat16", "float32", "float64", "int32", "int64")
 DTYPES = {dtype.name: dtype for dtype in OF_NUMPY if dtype.name in NAMES}
@@ -30,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this benchmark."""
     parser.add_argument("-n", "--nproc", type=int, default=2, help="ranks to start here; not used inside a job")
     parser.add_argument("--threads", type=int, default=1, help="BLAS threads of each rank that -n starts")
-    parser.add_argument("--sizes", default=SIZES, help="bytes of the buffer, such as 64K,1M (default %(default)s)")
+    parser.add_argument(
+        "--sizes", type=sizes, default=SIZES, help="bytes of the buffer, such as 64K,1M (default %(default)s)"
+    )
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--op", choices=OPS, default="avg")
     parser.add_argument(
@@ -54,11 +57,10 @@ def run(args: argparse.Namespace, argv: Sequence[str]) -> int:
         return run_job(job_command(args.nproc, argv, args.threads, args.topology))
     group = comm.get_default()
     dtype = DTYPES[args.dtype]
-    sizes = [parse_size(text) for text in args.sizes.split(",")]
     contenders, reasons = _contenders(group, args, dtype)
     try:
         result = _allreduce.run(
-            group, contenders, sizes, dtype, args.rounds, Topology.discover(group).local_size, lambda text: None
+            group, contenders, args.sizes, dtype, args.rounds, Topology.discover(group).local_size, lambda text: None
         )
     finally:
         for contender in contenders:

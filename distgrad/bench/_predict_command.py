@@ -12,6 +12,7 @@ from .._environment import job
 from ..backend import cuda_problem
 from ..comm import Topology
 from . import _files, _machine, _profile
+from ._arguments import counts, joined, names_of, numbers
 from ._errors import BenchError
 from ._model import Cluster, Fits, Prediction, Record, predict
 from ._scaling import Plan, measure_one
@@ -33,21 +34,24 @@ WIRES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `predict`."""
-    parser.add_argument("--workloads", default="mlp,gpt", help=f"of {','.join(WORKLOADS)} (default %(default)s)")
+    known = names_of(list(WORKLOADS))
+    parser.add_argument("--workloads", type=known, default="mlp,gpt", help=f"of {joined(list(WORKLOADS))}")
     parser.add_argument(
         "--profile", type=Path, nargs="+", help="what an earlier run, or jobs of 1 and of 2 ranks, have measured"
     )
-    parser.add_argument("--nodes", default="1,2,4,8,16,32,64,128,256")
+    parser.add_argument("--nodes", type=counts, default="1,2,4,8,16,32,64,128,256")
     parser.add_argument("--ranks-per-node", type=int, help="default: the cores of this machine")
-    parser.add_argument("--bucket-mb", default="25", help="one or several, such as 1,5,25; they matter with --overlap")
-    parser.add_argument("--wire", default="float32", help="one or several of float32, float16, bfloat16")
+    parser.add_argument("--bucket-mb", type=numbers, default="25", help="such as 1,5,25; they matter with --overlap")
+    parser.add_argument("--wire", type=names_of(list(WIRES)), default="float32", help=f"of {joined(list(WIRES))}")
     parser.add_argument("--link-gbit", type=float, default=100.0, help="of a node (default %(default)s)")
     parser.add_argument("--latency-us", type=float, default=5.0, help="between nodes (default %(default)s)")
     parser.add_argument("--overlap", action="store_true", help="reduce buckets during backward")
     parser.add_argument("--floor", type=float, default=80.0, help="the efficiency in %% at which the knee is")
     parser.add_argument("--seconds", type=float, default=3.0, help="to record each workload (default %(default)s)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--validate", metavar="N,N", help="measure jobs of these sizes here, and say how far it is off")
+    parser.add_argument(
+        "--validate", type=counts, metavar="N,N", help="measure jobs of these sizes here, and say how far it is off"
+    )
     parser.add_argument("--inside", type=int, default=0, help=argparse.SUPPRESS)  # ranks of the job; 1 is none
     parser.add_argument("--json", type=Path, default=Path("results/predict.json"))
     parser.add_argument("--png", type=Path, help="a plot (default: beside the JSON; needs matplotlib)")
@@ -56,9 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, argv: Sequence[str]) -> int:
     """Predict; or measure, inside a job."""
-    names = args.workloads.split(",")
-    if unknown := [name for name in names if name not in WORKLOADS]:
-        raise BenchError(f"expected workloads of {', '.join(WORKLOADS)}, got {', '.join(unknown)}")
+    names = args.workloads
     if args.device == "cuda" and (problem := cuda_problem()):
         raise BenchError(f"--device cuda: {problem}")
     if job.in_mpi_job or args.inside:
@@ -93,7 +95,7 @@ def _inside(args: argparse.Namespace, names: Sequence[str]) -> int:
     if args.validate:
         runs = []
         for name in names:
-            for bucket in (None, *map(float, args.bucket_mb.split(","))) if args.overlap else (None,):
+            for bucket in (None, *args.bucket_mb) if args.overlap else (None,):
                 progress(f"{name}, {'at the end' if bucket is None else f'buckets of {bucket:g} MiB'}")
                 plan = Plan(names, ["weak"], args.seconds, 8, args.device, bucket, bucket is not None)
                 runs.append(measure_one(group, name, WORKLOADS[name].batch, plan))
@@ -111,8 +113,16 @@ def _inside(args: argparse.Namespace, names: Sequence[str]) -> int:
 def _part(args: argparse.Namespace, ranks: int, folder: Path, more: Sequence[str]) -> dict[str, Any]:
     """Start a job of this size here and read what it measured."""
     file = folder / f"{ranks}.json"
-    options = ["predict", "--workloads", args.workloads, "--seconds", str(args.seconds), "--device", args.device]
-    options += ["--bucket-mb", args.bucket_mb, "--json", str(file), "--inside", str(ranks), *more]
+    options = [
+        "predict",
+        "--workloads",
+        joined(args.workloads),
+        "--seconds",
+        str(args.seconds),
+        "--device",
+        args.device,
+    ]
+    options += ["--bucket-mb", joined(args.bucket_mb), "--json", str(file), "--inside", str(ranks), *more]
     if run_job(job_command(ranks, options)):
         raise BenchError(f"the job of {ranks_text(ranks)} failed; see above")
     return _files.read(file, "part")
@@ -135,10 +145,10 @@ def _load(files: Sequence[Path]) -> dict[str, Any]:
 def _validate(args: argparse.Namespace, names: Sequence[str], profile: dict[str, Any]) -> list[dict[str, Any]]:
     """Measured steps beside predicted ones."""
     rows = []
-    more = ["--validate", args.validate, *(["--overlap"] if args.overlap else [])]
+    more = ["--validate", joined(args.validate), *(["--overlap"] if args.overlap else [])]
     fits = _profile.fits_of(profile)
     with tempfile.TemporaryDirectory(prefix="distgrad-bench-") as folder:
-        for ranks in map(int, args.validate.split(",")):
+        for ranks in args.validate:
             for run_ in _part(args, ranks, Path(folder), more)["runs"]:
                 bucket = run_["bucket_mb"]
                 size = 25 << 20 if bucket is None else round(bucket * 2**20)
@@ -176,13 +186,10 @@ class Variant(NamedTuple):
 
 def predictions_of(args: argparse.Namespace, name: str, record: Record, fits: Fits) -> list[dict[str, Any]]:
     """A row for each number of nodes, bucket size and wire dtype."""
-    unknown = [wire for wire in args.wire.split(",") if wire not in WIRES]
-    if unknown:
-        raise BenchError(f"expected --wire of {', '.join(WIRES)}, got {', '.join(unknown)}")
-    variants = [Variant(float(mb), wire) for mb in args.bucket_mb.split(",") for wire in args.wire.split(",")]
+    variants = [Variant(mb, wire) for mb in args.bucket_mb for wire in args.wire]
     rows = []
     for variant in variants:
-        for nodes in map(int, args.nodes.split(",")):
+        for nodes in args.nodes:
             cluster = Cluster(
                 nodes,
                 args.ranks_per_node or fits.cores,

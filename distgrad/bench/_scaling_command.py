@@ -12,6 +12,7 @@ from .._environment import job
 from ..backend import cuda_problem
 from ..comm import Topology
 from . import _files, _machine
+from ._arguments import counts, joined, names_of
 from ._errors import BenchError
 from ._scaling import Plan, efficiency, measure, scaling
 from ._start import job_command, run_job
@@ -25,10 +26,15 @@ KEY = ("workload", "mode", "ranks", "ranks_per_node", "bucket_mb", "overlap", "d
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `scaling`."""
     parser.add_argument(
-        "-n", "--nproc", default="1,2", help="sizes of the jobs to start here, such as 1,2,4; not used inside a job"
+        "-n",
+        "--nproc",
+        type=counts,
+        default="1,2",
+        help="sizes of the jobs to start here, such as 1,2,4; not used inside a job",
     )
-    parser.add_argument("--workloads", default="mlp,cnn,gpt", help=f"of {','.join(WORKLOADS)} (default %(default)s)")
-    parser.add_argument("--modes", default="weak,strong")
+    known = names_of(list(WORKLOADS))
+    parser.add_argument("--workloads", type=known, default="mlp,cnn,gpt", help=f"of {joined(list(WORKLOADS))}")
+    parser.add_argument("--modes", type=names_of(["weak", "strong"]), default="weak,strong")
     parser.add_argument("--seconds", type=float, default=8.0, help="for each workload and mode (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=10, help="blocks of steps of each side (default %(default)s)")
     parser.add_argument("--repeat", type=int, default=1, help="go through the sizes of -n this often")
@@ -54,9 +60,6 @@ def _add_outputs(parser: argparse.ArgumentParser, name: str) -> None:
 
 def run(args: argparse.Namespace, argv: Sequence[str]) -> int:
     """Measure, inside a job; or start one job after another that does, and merge what they found."""
-    unknown = [name for name in args.workloads.split(",") if name not in WORKLOADS]
-    if unknown:
-        raise BenchError(f"expected workloads of {', '.join(WORKLOADS)}, got {', '.join(unknown)}")
     if args.device == "cuda" and (problem := cuda_problem()):
         raise BenchError(f"--device cuda: {problem}")
     if job.in_mpi_job or args.inside:
@@ -64,11 +67,11 @@ def run(args: argparse.Namespace, argv: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="distgrad-bench-") as folder:
         files = []
         for turn in range(args.repeat):
-            for ranks in args.nproc.split(","):
+            for ranks in args.nproc:
                 files.append(Path(folder) / f"{turn}-{ranks}.json")
-                status = run_job(job_command(int(ranks), _inner_arguments(args, files[-1]), args.threads))
+                status = run_job(job_command(ranks, _inner_arguments(args, files[-1]), args.threads))
                 if status:
-                    print(f"distgrad.bench: the job of {ranks_text(int(ranks))} failed", file=sys.stderr)
+                    print(f"distgrad.bench: the job of {ranks_text(ranks)} failed", file=sys.stderr)
                     return status
         return _conclude(merge([_files.read(file, "scaling") for file in files]), args)
 
@@ -80,7 +83,16 @@ def run_merge(args: argparse.Namespace, argv: Sequence[str]) -> int:
 
 def _inner_arguments(args: argparse.Namespace, file: Path) -> list[str]:
     """The command line of a job that `-n` starts."""
-    options = ["--workloads", args.workloads, "--modes", args.modes, "--device", args.device, "--json", str(file)]
+    options = [
+        "--workloads",
+        joined(args.workloads),
+        "--modes",
+        joined(args.modes),
+        "--device",
+        args.device,
+        "--json",
+        str(file),
+    ]
     options += ["--seconds", str(args.seconds), "--rounds", str(args.rounds), "--no-plot", "--inside"]
     options += ["--overlap"] if args.overlap else []
     return ["scaling", *options, *([] if args.bucket_mb is None else ["--bucket-mb", str(args.bucket_mb)])]
@@ -95,8 +107,7 @@ def _measure_here(args: argparse.Namespace) -> int:
         if group.rank == 0:
             print(f"{ranks_text(group.size)}: {text}", file=sys.stderr, flush=True)
 
-    names, modes = args.workloads.split(","), args.modes.split(",")
-    plan = Plan(names, modes, args.seconds, args.rounds, args.device, args.bucket_mb, args.overlap)
+    plan = Plan(args.workloads, args.modes, args.seconds, args.rounds, args.device, args.bucket_mb, args.overlap)
     result = measure(group, local_size, plan, progress)
     if group.rank > 0:
         return 0

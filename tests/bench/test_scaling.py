@@ -132,4 +132,4 @@ def test_a_file_of_every_job_and_a_merge_of_them(tmp_path: Path) -> None:
 def test_an_unknown_workload_is_named() -> None:
     outcome = run_job([sys.executable, "-m", "distgrad.bench", "scaling", "--workloads", "mlp,vgg"], 30)
     assert outcome.code == 2
-    assert outcome.last_line.endswith("expected workloads of tiny, mlp, cnn, resnet, gpt, lstm, got vgg")
+    assert outcome.last_line.endswith("--workloads: expected some of tiny, mlp, cnn, resnet, gpt, lstm, got vgg")
