@@ -60,6 +60,10 @@ class CommTimeoutError(CommError, TimeoutError):
     """A peer did not arrive within the timeout of the process group."""
 
 
+class ReplicaError(CommError):
+    """Ranks that must have the same parameters do not."""
+
+
 class LaunchError(DistgradError):
     """The launcher's command line or its surroundings cannot work."""
 
