@@ -10,7 +10,7 @@ from .. import ops
 from .._tensor import Tensor
 from ..autograd import no_grad
 from ..autograd._base import share_of
-from ..backend import backend_of
+from ..backend import as_array, backend_of
 
 _BLOCK = 1 << 14  # elements
 Parameters = Tensor | Iterable[Tensor]
@@ -60,16 +60,31 @@ def _norm_of(tensors: list[Tensor], p: float) -> float:
 
 
 def _largest(arrays: list[Any]) -> float:
-    return max((float(backend_of(a).xp.abs(a).max()) for a in arrays if a.size), default=0.0)
+    return max(_values([backend_of(a).xp.abs(a).max() for a in arrays if a.size]), default=0.0)
 
 
 def _power_sum(arrays: list[Any], p: float) -> float:
-    if p == 2.0:
-        return float(sum(_square_sum(a) for a in arrays))
-    return float(sum(float((backend_of(a).xp.abs(a) ** p).sum(dtype="float64")) for a in arrays))
+    if p != 2.0:
+        return math.fsum(_values([(backend_of(a).xp.abs(a) ** p).sum(dtype="float64") for a in arrays]))
+    total = sum(_values([_square_sum(a) for a in arrays]))
+    if math.isfinite(total):
+        return total
+    return sum(_values([(a.astype("float64") ** 2).sum() for a in arrays]))  # float32 may have overflowed
 
 
-def _square_sum(a: Any) -> float:
+def _values(results: list[Any]) -> list[float]:
+    """Results without dimensions as numbers; those of one device in one transfer, for which the program waits once."""
+    places: dict[tuple[Any, Any], list[Any]] = {}
+    for result in map(as_array, results):  # NumPy's own are scalars
+        backend = backend_of(result)
+        places.setdefault((backend, backend.device_of(result)), []).append(result)
+    found: list[float] = []
+    for (backend, _), group in places.items():
+        found += backend.to_numpy(backend.xp.stack(group)).tolist()
+    return found
+
+
+def _square_sum(a: Any) -> Any:
     """The sum of squares, by BLAS in blocks that are added up in double precision."""
     backend = backend_of(a)
     flat = a.ravel(order="K")
@@ -79,8 +94,7 @@ def _square_sum(a: Any) -> float:
     blocks, rest = flat[:whole].reshape(-1, _BLOCK), flat[whole:]
     with backend.quiet():
         sums = backend.xp.matmul(blocks[:, None, :], blocks[:, :, None])
-        total = float(sums.sum(dtype="float64")) + float(rest.dot(rest))
-    return total if math.isfinite(total) else float((flat.astype("float64") ** 2).sum())
+        return sums.sum(dtype="float64") + rest.dot(rest)
 
 
 @no_grad()

@@ -71,6 +71,21 @@ def test_a_step_hardly_waits_for_the_device(device: str) -> None:
     assert loss.item() > 0
 
 
+@pytest.mark.parametrize("norm_type", [2.0, 1.0, float("inf")])
+def test_clipping_waits_once_for_the_norm(norm_type: float, device: str) -> None:
+    """And once more for the copy of it that it returns, however many parameters there are."""
+    waits = []
+    for count in (2, 9):
+        params = [distgrad.nn.Parameter(distgrad.ones(3, device=device)) for _ in range(count)]
+        for p in params:
+            p.grad = distgrad.full_like(p, 2.0)
+        before = fake_cupy.state.syncs
+        total = distgrad.nn.utils.clip_grad_norm_(params, 1.0, norm_type)
+        waits.append(fake_cupy.state.syncs - before)
+        assert total.is_cuda
+    assert waits[0] == waits[1] <= 2
+
+
 @pytest.mark.skipif(cuda_on_host.compiler() is None, reason="no C++ compiler to run CUDA kernels on the CPU")
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
 def test_optimizers_run_as_one_kernel(dtype: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
