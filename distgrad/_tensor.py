@@ -168,7 +168,7 @@ class Tensor(OperationMethods):
         return False
 
     layout = ops.strided
-    is_sparse = is_quantized = is_meta = is_nested = is_mkldnn = False
+    is_quantized = is_meta = is_nested = is_mkldnn = False
 
     def is_floating_point(self) -> bool:
         """Whether the dtype is a floating-point one."""

@@ -6,10 +6,16 @@ from .._typing import Shape
 from ..backend import as_array
 from ._base import wrap
 from ._graph_namespace import graph_namespace
+from ._sparse import SparseRows, accumulate_sparse
 
 
 def accumulate_grad(leaf: Any, g: Any, *, owned: bool, graph: bool) -> None:
     """Adds `g` to ``leaf.grad``, in the arena's memory where the leaf has a slot."""
+    if g.__class__ is SparseRows:
+        accumulate_sparse(leaf, g)
+        return
+    if leaf._grad is not None and leaf._grad.is_sparse:
+        leaf._grad = leaf._grad.to_dense()
     if graph:
         # A tensor of its own: `g` may be the gradient of other leaves, too.
         leaf._grad = g * 1 if leaf._grad is None else leaf._grad + g

@@ -39,6 +39,7 @@ class TensorBase:
 
     __slots__ = ("_base", "_cell", "_data", "_extra", "_grad", "_target")
     kind: ClassVar[int] = LEAF
+    is_sparse: ClassVar[bool] = False
 
     _data: Array
     _target: Any

@@ -16,6 +16,7 @@ from ._base import TensorBase, wrap
 from ._graph_namespace import graph_namespace
 from ._mode import anomaly, no_grad
 from ._node import LEAF, NODE, OUTPUT, HookHandle, Node, OutputOf
+from ._sparse import SparseRows, SparseTensor
 
 _pass_hooks: dict[int, Callable[[list[Any]], None]] = {}
 
@@ -177,7 +178,7 @@ class Pass:
             g = in_dtype(g, leaf._data.dtype, self.graph)
         if self.captured is not None:
             if (leaf, 0) in self.captured:
-                self.captured[leaf, 0] = g
+                self.captured[leaf, 0] = g.to_dense() if g.__class__ is SparseRows else g
             return
         accumulate_grad(leaf, g, owned=leaf in self.owned, graph=self.graph)
         if extra is not None and extra.post_accumulate:
@@ -185,6 +186,10 @@ class Pass:
 
     def call_hooks(self, hooks: Any, g: Any) -> Any:
         for hook in tuple(hooks):
+            if g.__class__ is SparseRows:
+                returned = hook(SparseTensor(g))
+                g = g if returned is None else returned.rows if returned.is_sparse else returned._data
+                continue
             seen = g if self.graph else wrap(as_array(g))
             returned = hook(seen)
             if returned is not None:
@@ -326,6 +331,7 @@ def _check_nan(node: Node, grads: Any) -> None:
     for index, g in enumerate(grads):
         if g is None:
             continue
+        g = g.values if g.__class__ is SparseRows else g
         data = g._data if isinstance(g, TensorBase) else as_array(g)
         if data.dtype.kind in "fcV" and bool((data != data).any()):
             raise AutogradError(

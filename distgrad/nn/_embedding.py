@@ -29,7 +29,7 @@ class Embedding(Module):
         max_norm: rows that are looked up are first scaled down to this norm, in place.
         norm_type: the p of that norm.
         scale_grad_by_freq: divide each row's gradient by how often it was looked up.
-        sparse: accepted; gradients are dense.
+        sparse: the weight's gradient holds only the rows that were looked up; for SGD, Adagrad and SparseAdam.
 
     Shapes: input (*) of integers, output (*, embedding_dim), weight (num_embeddings, embedding_dim), from N(0, 1).
     """

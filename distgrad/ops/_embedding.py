@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from .._typing import Array
-from ..autograd._node import Node
+from ..autograd._node import LEAF, Node
 from ..autograd._op import Op, apply
+from ..autograd._sparse import SparseRows
 from ..errors import DTypeError, ShapeError
 from ._common import tensor_of
 from ._spec import op
@@ -25,6 +26,21 @@ class Embedding(Op):
     def backward(xp: Any, ctx: Node, g: Any) -> Any:
         padding, by_frequency = ctx.params
         return xp.call(EmbeddingGradient, (g,), (ctx.aux, ctx.shapes[0], padding, by_frequency)), None
+
+
+class SparseEmbedding(Embedding):
+    """`Embedding` whose gradient holds the rows that were used, where it goes to a leaf."""
+
+    @staticmethod
+    def backward_fast(xp: Any, ctx: Node, g: Array) -> Any:
+        indices, (padding, _) = ctx.aux.reshape(-1), ctx.params
+        if ctx.edges[0].kind != LEAF:
+            return Embedding.backward(xp, ctx, g)
+        rows = g.reshape(indices.size, -1)
+        if padding is not None:
+            used = indices != padding
+            indices, rows = indices[used], rows[used]
+        return SparseRows(indices, rows, ctx.shapes[0][0]), None
 
 
 class EmbeddingGradient(Op):
@@ -87,7 +103,7 @@ def embedding(
         max_norm: rows that are used and longer than this are first shortened to it, in place.
         norm_type: the p of that norm.
         scale_grad_by_freq: divide each row's gradient by how often it is used.
-        sparse: accepted; gradients are dense.
+        sparse: let the gradient of a leaf hold only the rows that were used (see `SparseTensor`).
 
     Returns:
         (..., D).
@@ -101,7 +117,10 @@ def embedding(
     padding = _padding("embedding", padding_idx, w._data.shape[0])
     if max_norm is not None:
         _shorten(w, indices._data, max_norm, norm_type)
-    return apply(Embedding, (w, indices), (padding, scale_grad_by_freq))  # type: ignore[no-any-return]
+    if sparse and scale_grad_by_freq:
+        raise ValueError("embedding: scale_grad_by_freq=True is not supported with sparse=True")
+    kind = SparseEmbedding if sparse else Embedding
+    return apply(kind, (w, indices), (padding, scale_grad_by_freq))  # type: ignore[no-any-return]
 
 
 def _padding(name: str, padding_idx: int | None, rows: int) -> int | None:
@@ -161,7 +180,7 @@ def embedding_bag(
     indices, w = tensor_of(input, "embedding_bag"), tensor_of(weight, "embedding_bag")
     flat, bags, count = _bags(indices, offsets, include_last_offset)
     padding = _padding("embedding_bag", padding_idx, w._data.shape[0])
-    rows = embedding(flat, w, padding_idx, max_norm, norm_type, scale_grad_by_freq)
+    rows = embedding(flat, w, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
     if per_sample_weights is not None:
         rows = rows * per_sample_weights.reshape(-1, 1)
     keep = bags._data >= 0 if padding is None else flat._data != padding

@@ -16,3 +16,4 @@ from ._optimizer import Optimizer as Optimizer
 from ._rprop import ASGD as ASGD
 from ._rprop import Rprop as Rprop
 from ._sgd import SGD as SGD
+from ._sparse import SparseAdam as SparseAdam

@@ -2,8 +2,12 @@
 
 from typing import Any
 
+from .._tensor import Tensor
+from ..autograd._sparse import SparseRows
+from ..errors import AutogradError
 from ._flat import FlatOptimizer, Segment
 from ._optimizer import Group, Params, number, require
+from ._sparse import count_step, zeros_in
 
 
 class RMSprop(FlatOptimizer):
@@ -132,6 +136,16 @@ class Adagrad(FlatOptimizer):
 
     def _initial(self, name: str, group: Group) -> float:
         return number(group["initial_accumulator_value"]) if name == "sum" else 0.0
+
+    def _update_rows(self, group: Group, p: Tensor, rows: SparseRows) -> None:
+        if group["weight_decay"] != 0:
+            raise AutogradError("Adagrad: weight_decay option is not compatible with sparse gradients; set it to 0")
+        entry, where = self.state[p], rows.indices
+        g = -rows.values if group["maximize"] else rows.values
+        total = zeros_in(entry, "sum", p, self._initial("sum", group))
+        rate = number(group["lr"]) / (1 + (count_step(entry) - 1) * group["lr_decay"])
+        total[where] += g * g
+        p._data[where] -= g / (total[where] ** 0.5 + number(group["eps"])) * rate
 
     def _update(self, group: Group, segment: Segment) -> None:
         segment.kernels.adagrad(

@@ -15,6 +15,7 @@ from .._tensor import Tensor
 from .._typing import Array
 from ..arena import Arena, Run, Slot, arenas_for, slot_of
 from ..autograd._base import share_of, wrap
+from ..autograd._sparse import SparseRows
 from ..backend import CPU, backend_of, get_default_dtype
 from ..errors import AutogradError, StateDictError
 from ..ops import move
@@ -110,6 +111,13 @@ class FlatOptimizer(Optimizer):
         """One step of one segment."""
         raise NotImplementedError
 
+    def _update_rows(self, group: Group, p: Tensor, rows: SparseRows) -> None:
+        """One step of a parameter whose gradient is sparse."""
+        raise AutogradError(
+            f"{type(self).__name__} does not support sparse gradients, please consider SparseAdam instead, SGD or "
+            "Adagrad"
+        )
+
     # ---- the step ----
     def step(self, closure: Closure | None = None) -> Any:
         """Changes the parameters that have a gradient.
@@ -138,18 +146,28 @@ class FlatOptimizer(Optimizer):
         changed = False
         for index, group in enumerate(groups):
             plan, params, moments = plans[index], group["params"], self._moments(group)
-            if not plan.fits(params, moments) and not self._fits_after_all(plan, params, moments):
+            if plan.fits(params, moments):
+                continue
+            self._step_rows(group)
+            if not self._fits_after_all(plan, params, moments):
                 plans[index] = self._make_plan(group, moments)
                 changed = True
         if changed:
             self._entry_ids = [*map(id, self.state.values())]
             self._forget_old_arenas()
 
+    def _step_rows(self, group: Group) -> None:
+        """The step of the parameters whose gradients are sparse; no segment has them."""
+        for p in group["params"]:
+            if p._grad is not None and p._grad.is_sparse:
+                self._update_rows(group, p, p._grad.rows.coalesced())
+                p._cell[0] += 1
+
     def _fits_after_all(self, plan: _Plan, params: list[Tensor], moments: tuple[str | None, ...]) -> bool:
         """Whether only gradients outside the arena (of create_graph) made the plan look wrong; they are copied in."""
         if len(params) != len(plan.params) or not all(map(is_, params, plan.params)):
             return False
-        if any(p._grad is not None and slot_of(p) is None for p in params):
+        if any(_is_outside(p) for p in params):
             return False
         grads = [_gradient(p) for p in params]
         return all(map(is_, grads, plan.grads)) and moments == plan.moments and not plan.cell[0] and plan.has_state()
@@ -157,8 +175,9 @@ class FlatOptimizer(Optimizer):
     # ---- putting together ----
     def _make_plan(self, group: Group, moments: tuple[str | None, ...]) -> _Plan:
         params = list(group["params"])
-        if any(p._grad is not None and slot_of(p) is None for p in params):
-            arenas_for(p for g in self.param_groups for p in g["params"] if p._grad is not None or p.requires_grad)
+        if any(_is_outside(p) for p in params):
+            every = [p for g in self.param_groups for p in g["params"] if p._grad is not None or p.requires_grad]
+            arenas_for(p for p in every if p._grad is None or not p._grad.is_sparse)
         plan = _Plan(params, [_gradient(p) for p in params], moments)
         alike: dict[tuple[Any, ...], list[Tensor]] = {}
         for p, grad in zip(params, plan.grads, strict=True):
@@ -229,10 +248,15 @@ class FlatOptimizer(Optimizer):
         self._homes = {slot: homes for slot, homes in self._homes.items() if slot in slots}
 
 
+def _is_outside(p: Tensor) -> bool:
+    """Whether there is a gradient, but no arena for it."""
+    return p._grad is not None and not p._grad.is_sparse and slot_of(p) is None
+
+
 def _gradient(p: Tensor) -> Tensor | None:
     """The gradient tensor in the arena; a gradient that lies elsewhere is copied there first."""
     slot = slot_of(p)
-    if p._grad is None or slot is None:
+    if p._grad is None or slot is None or p._grad.is_sparse:
         return None
     if p._grad is not slot.grad:
         if share_of(p._grad) is not None:

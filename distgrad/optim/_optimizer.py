@@ -128,7 +128,7 @@ class Optimizer:
         """
         for group in self.param_groups:
             for p in group["params"]:
-                if set_to_none or p._grad is None:
+                if set_to_none or p._grad is None or p._grad.is_sparse:
                     p._grad = None
                 else:
                     if p._grad._target is not None:

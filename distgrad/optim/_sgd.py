@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from .._tensor import Tensor
+from ..autograd._sparse import SparseRows
+from ..errors import AutogradError
 from ._flat import FlatOptimizer, Segment
 from ._optimizer import Group, Params, number, require
 
@@ -63,6 +66,15 @@ class SGD(FlatOptimizer):
 
     def _moments(self, group: Group) -> tuple[str | None, ...]:
         return ("momentum_buffer",) if group["momentum"] != 0 else (None,)
+
+    def _update_rows(self, group: Group, p: Tensor, rows: SparseRows) -> None:
+        if group["momentum"] != 0 or group["weight_decay"] != 0:
+            raise AutogradError(
+                "SGD: momentum and weight_decay are not compatible with sparse gradients, as they change all rows; set "
+                "them to 0, or use SparseAdam"
+            )
+        rate = number(group["lr"])
+        p._data[rows.indices] -= rows.values * (-rate if group["maximize"] else rate)
 
     def _update(self, group: Group, segment: Segment) -> None:
         segment.kernels.sgd(

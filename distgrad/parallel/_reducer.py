@@ -39,6 +39,7 @@ from ._join import Join, Step
 from ._record import Record
 from ._scatter import ScatteredBucket, wants_shares
 from ._settings import Settings
+from ._sparse_mean import average_rows, scale_rows, sparse_weights
 from ._sync_batchnorm import SyncBatchNorm
 from ._watch import Watch
 
@@ -72,7 +73,9 @@ class Reducer:
         order: Sequence[int] | None = None,
     ) -> None:
         parameters: list[Tensor] = list(module.parameters())
-        self.trained = [p for p in parameters if p.requires_grad]
+        of_rows = sparse_weights(module)
+        self.trained = [p for p in parameters if p.requires_grad and p not in of_rows]
+        self.sparse = [p for p in parameters if p.requires_grad and p in of_rows]
         self.communicator = communicator
         self.settings = settings
         self.record = record
@@ -238,6 +241,7 @@ class Reducer:
         for p in self.trained:
             if p._grad is not None:
                 p._grad._data[...] = p._grad._data * factor if factor else 0
+        scale_rows(self.sparse, factor)
 
     # ---- reducing ----------------------------------------------------------------------------------------------
 
@@ -253,6 +257,7 @@ class Reducer:
             self._gather_headers()
         for bucket in self.buckets:
             bucket.settle()
+        average_rows(self.communicator, self.sparse)
         for scattered in self._scattered:
             scattered.mark()
         self._scattered.clear()
@@ -265,6 +270,8 @@ class Reducer:
         self._armed = self._queued = False
         for bucket in self.buckets:
             bucket.forget()
+        for p in self.sparse:
+            p._grad = None
         self.reduce()
         for bucket in self.buckets:
             bucket.forget()
