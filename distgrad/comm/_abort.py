@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from .._environment import job, pmi_descriptor, raise_at_interrupt, tell_hydra
-from .._lifeline import hold
 from .._parent_death import die_with_parent
 from .._reports import KEYBOARD_INTERRUPT_CODE, Report, open_inbox, post_beginning
 from ..errors import BackendUnavailableError, CommError, PeerLostError
@@ -63,7 +62,6 @@ def install() -> None:
 def report_to(address: str) -> None:
     """Leave last words in the inbox of the launcher's parent, which shows the first failure last, if it is in reach."""
     _hooks.inbox = open_inbox(address)
-    hold(address.rpartition(":")[2], job.rank)
 
 
 def say_that_it_began() -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection
 from ..errors import PeerLostError
 from ._calls import Call, Kind, Message
 from ._communicator import Options
+from ._farewell import await_peers
 from ._process import Process
 from ._rows import (
     ANSWERS,
@@ -258,13 +259,23 @@ class Board:
 
     def finish(self) -> None:
         """Tell the peers that this rank has ended as planned; a forked child, which is no rank, says nothing."""
-        if os.getpid() == self._owner.pid and self.rows.state(self._rank) not in GAVE_UP:
+        if self.is_mine and self.rows.state(self._rank) not in GAVE_UP:
             self.rows.put(STATE, State.FINISHED)
             self._end(True)
 
     def _end(self, finished: bool) -> None:
         if self.on_end is not None:
             self.on_end(finished)
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this process is the rank, and not a child that was forked from it."""
+        return os.getpid() == self._owner.pid
+
+    def await_peers(self) -> None:
+        """Return when the other ranks have ended too; see `_farewell`."""
+        if self.rows.state(self._rank) == State.FINISHED:
+            await_peers(self.rows, self._options)
 
     def answer(self, stack: str) -> None:
         """Say where in Python this rank is, because a peer has asked."""
@@ -295,11 +306,19 @@ def leave() -> str | None:
     Returns:
         A sentence that names the peers which wait for this rank at this moment; None where nobody does.
     """
-    problems = []
-    for board in list(_boards):
+    boards = [board for board in _boards if board.is_mine]
+    for board in boards:
         board.finish()
-        problems += [board.abandoned()]
-    return next((problem for problem in problems if problem), None)
+    return next((problem for problem in (board.abandoned() for board in boards) if problem), None)
+
+
+def part() -> str | None:
+    """As `leave`; where nobody waits for this rank, it waits until the others leave too."""
+    problem = leave()
+    if problem is None:
+        for board in [board for board in _boards if board.is_mine]:
+            board.await_peers()
+    return problem
 
 
 def _answer(stack: str) -> None:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from .._environment import job
 from ..errors import BackendUnavailableError, CommError
 from . import _abort, _solo
-from ._board import leave
+from ._board import leave, part
 from ._communicator import Communicator, Options
 from ._groups import groups
 from ._hierarchical import HierarchicalCommunicator
@@ -227,7 +227,7 @@ def _create(backend: str | None, options: Options, world_size: int, rank: int) -
 def _announce_leaving() -> None:
     """Let peers know when this process ends, whether or not it was started with the launcher's rules."""
     atexit.register(leave)
-    _abort.on_leave(leave)
+    _abort.on_leave(part)
 
 
 def _start(wanted: Sequence[str | None], base: MpiCommunicator, topology: Topology) -> Communicator:

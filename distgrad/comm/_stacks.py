@@ -69,11 +69,13 @@ def ring(process: Process, bell: int) -> bool:
 def main_stack() -> str:
     """The innermost frames of the main thread, one a line, the innermost last."""
     frame = sys._current_frames().get(threading.main_thread().ident or 0)
-    lines = []
-    while frame is not None and not any(part in frame.f_code.co_filename for part in _LAUNCHER):
-        lines.append(_describe(frame))
+    frames = []
+    while frame is not None:
+        frames.append(frame)
         frame = frame.f_back
-    return "\n".join(reversed(lines[:FRAMES]))
+    while len(frames) > 1 and any(part in frames[-1].f_code.co_filename for part in _LAUNCHER):
+        frames.pop()  # the outermost: what the launcher calls, such as the faults of --chaos, is of interest
+    return "\n".join(_describe(frame) for frame in reversed(frames[:FRAMES]))
 
 
 def _describe(frame: FrameType) -> str:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from .._environment import job
+from .._lifeline import hold
 from .._pages import page
 from .._reports import KEYBOARD_INTERRUPT_CODE
 from ..errors import LaunchError
@@ -37,6 +38,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _launch(argv: Sequence[str]) -> int:
     request = parse(argv)
+    if request.inbox is not None:
+        hold(request.inbox.rpartition(":")[2], job.rank)
     if job.in_mpi_job and request.inbox is None:
         _check_inside_a_job(request)
     if not request.starts_a_job:

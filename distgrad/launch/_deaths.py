@@ -95,6 +95,7 @@ class Deaths:
         if self._thread.ident is None:
             return None
         self._thread.join()
+        self._await_statuses()
         seen = [(at, [rank for rank in ranks if rank in self._processes]) for at, ranks in self._ended]
         looks = [Look(at, [self._death(rank) for rank in ranks]) for at, ranks in seen]
         for descriptor in (self._launcher, *(descriptor for _, descriptor in self._processes.values())):
@@ -102,6 +103,12 @@ class Deaths:
         for connection in self._connections:
             connection.close()
         return _cause(looks)
+
+    def _await_statuses(self) -> None:
+        """Give init a moment to take note of ranks that mpirun has left to it."""
+        deadline = time.monotonic() + _AT_ONCE
+        while time.monotonic() < deadline and any(_status(one) is None for _, one in self._processes.values()):
+            time.sleep(0.005)
 
     def _death(self, rank: int) -> Death:
         process, descriptor = self._processes[rank]
