@@ -1,5 +1,6 @@
 """The frame around every collective: order, announcement, time, and the end of the group after an error."""
 
+import functools
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -13,6 +14,16 @@ from ._dtypes import lookup
 
 if TYPE_CHECKING:
     from ._communicator import Communicator
+
+
+@functools.lru_cache(maxsize=1024)  # a program makes few different calls, many times
+def _call_on(kind: Kind, elements: int, dtype: "np.dtype[np.generic]", place: int, op: int, root: int) -> Call:
+    return Call(kind, elements, lookup(dtype).code | place, op, root)
+
+
+@functools.lru_cache(maxsize=1024)
+def _plain_call(kind: Kind, elements: int, code: int, op: int, root: int) -> Call:
+    return Call(kind, elements, code, op, root)
 
 
 class Calling:
@@ -41,10 +52,10 @@ class Calling:
         code: int = 0,
     ) -> None:
         if buffer is None:
-            self._call, self._nbytes = Call(kind, elements, code, op, root), 0
+            self._call, self._nbytes = _plain_call(kind, elements, code, op, root), 0
         else:
-            code = lookup(buffer.dtype).code | (0 if isinstance(buffer, np.ndarray) else ON_DEVICE)
-            self._call = Call(kind, elements or buffer.size, code, op, root)
+            place = 0 if isinstance(buffer, np.ndarray) else ON_DEVICE
+            self._call = _call_on(kind, elements or buffer.size, buffer.dtype, place, op, root)
             self._nbytes = buffer.nbytes
         self._communicator = communicator
 

@@ -1,5 +1,6 @@
 """The one table of what can be communicated: NumPy dtype, code on the wire, MPI datatype, dtype of accumulation."""
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -75,6 +76,11 @@ def check_reducible(dtype: "np.dtype[np.generic]", op: ReduceOp) -> None:
     """Raise DTypeError where `op` has no meaning for `dtype`, or is none."""
     if not isinstance(op, ReduceOp):
         raise DTypeError(f"expected op to be a ReduceOp, such as ReduceOp.SUM, got {op!r}")
+    _check_reducible(dtype, op)
+
+
+@functools.cache  # every all-reduce asks
+def _check_reducible(dtype: "np.dtype[np.generic]", op: ReduceOp) -> None:
     kind = lookup(dtype).kind
     if op is ReduceOp.AVG and kind in "ib":
         raise DTypeError(f"ReduceOp.AVG needs a floating-point buffer, got {dtype}; convert it, or use SUM and divide")

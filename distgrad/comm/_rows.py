@@ -80,7 +80,8 @@ def _locking_fence() -> None:
         pass
 
 
-fence: Callable[[], None] = _no_fence if platform.machine() in ("x86_64", "AMD64", "i686") else _locking_fence
+KEEPS_ORDER = platform.machine() in ("x86_64", "AMD64", "i686")  # of stores, and of loads
+fence: Callable[[], None] = _no_fence if KEEPS_ORDER else _locking_fence
 
 
 class Rows:
