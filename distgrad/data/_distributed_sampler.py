@@ -26,6 +26,10 @@ class DistributedSampler(OrderedSampler):
         exact: neither repeat nor leave out; some ranks then get one sample more than others.
         group: the process group that `num_replicas` and `rank` are taken from.
 
+    Attributes:
+        epoch: which epoch it is.
+        start: how many samples of the epoch, of all ranks together, are left out because they were seen before.
+
     Raises:
         ValueError: there is no such rank.
 
@@ -63,19 +67,25 @@ class DistributedSampler(OrderedSampler):
         self.drop_last = drop_last
         self.exact = exact
         self.epoch = 0
+        self.start = 0
 
     def order(self) -> Indices:
         """The sample numbers of this rank in this epoch."""
         n, ranks = len(self.dataset), self.num_replicas
         everyone = permutation(n, self.seed, self.epoch) if self.shuffle else np.arange(n, dtype=np.int64)
-        if not self.exact:
-            everyone = np.resize(everyone, self.total_size) if n else everyone  # repeats from the start
+        everyone = everyone[self.start :]
+        if not self.exact and everyone.size:
+            everyone = np.resize(everyone, self.total_size)  # repeats from the start
         return everyone[self.rank :: ranks]
+
+    @property
+    def _left(self) -> int:
+        return max(len(self.dataset) - self.start, 0)
 
     @property
     def num_samples(self) -> int:
         """How many samples this rank sees in an epoch."""
-        n, ranks = len(self.dataset), self.num_replicas
+        n, ranks = self._left, self.num_replicas
         if self.exact:
             return (n - self.rank + ranks - 1) // ranks
         return n // ranks if self.drop_last else -(-n // ranks)
@@ -83,7 +93,7 @@ class DistributedSampler(OrderedSampler):
     @property
     def total_size(self) -> int:
         """How many samples all ranks see in an epoch."""
-        return len(self.dataset) if self.exact else self.num_samples * self.num_replicas
+        return self._left if self.exact else self.num_samples * self.num_replicas
 
     def __len__(self) -> int:
         return self.num_samples

@@ -141,24 +141,27 @@ class DataLoader(Generic[T]):
             ...     optimizer.step()
             ...     optimizer.zero_grad()
         """
-        known = isinstance(self.sampler, (RandomSampler, SequentialSampler, DistributedSampler))
-        if self.batch_size is None or not known or type(self.batch_sampler) is not BatchSampler:
+        if self.batch_size is None or not self._has_steps():
             raise ValueError(
                 "DataLoader.steps: expected a data set with a length, and an order from `shuffle` and `batch_size` "
                 "alone, got an iterable data set, a sampler, a batch_sampler or batch_size=None"
             )
-        n, epoch = len(self.dataset), self._cursor.epoch
-        order = permutation(n, self._seed(), epoch) if self.shuffle else np.arange(n, dtype=np.int64)
+        self._cursor.begin()
+        n = len(self.dataset)
+        order = permutation(n, self._seed(), self._cursor.epoch) if self.shuffle else np.arange(n, dtype=np.int64)
         if self.drop_last:
             order = order[: n - n % self.batch_size]
         return steps_of(order, self.batch_size, self.logical_shards, self._batch_of, self._cursor)
 
     def state_dict(self) -> dict[str, int]:
-        """Where `steps` is, for a checkpoint: it holds on any number of ranks."""
+        """Where the loop is over `steps`, or over the batches of a sharded loader; it holds on any number of ranks.
+
+        A batch counts from the moment when it was given out, a step when it was worked on.
+        """
         return {"seed": self._seed(), "epoch": self._cursor.epoch, "sample": self._cursor.sample}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Lets `steps` go on where the state was taken.
+        """Lets the next loop go on where the state was taken, with what was left of that epoch.
 
         Raises:
             ValueError: it belongs to another seed.
@@ -168,7 +171,11 @@ class DataLoader(Generic[T]):
                 f"DataLoader: expected the state of a loader with seed {self._seed()}, got one with seed "
                 f"{state_dict['seed']}, whose order is another; pass generator=Generator().manual_seed(seed)"
             )
-        self._cursor.epoch, self._cursor.sample = state_dict["epoch"], state_dict["sample"]
+        self._go_to(state_dict["epoch"], state_dict["sample"])
+
+    def _has_steps(self) -> bool:
+        known = isinstance(self.sampler, (RandomSampler, SequentialSampler, DistributedSampler))
+        return known and type(self.batch_sampler) is BatchSampler
 
     def _seed(self) -> int:
         return 0 if self.generator is None else self.generator.initial_seed()
@@ -179,7 +186,10 @@ class DataLoader(Generic[T]):
 
     def set_epoch(self, epoch: int) -> None:
         """Says which epoch comes next in a sharded loader, which else counts them from 0: for resuming."""
-        self._cursor.epoch, self._cursor.sample = epoch, 0
+        self._go_to(epoch)
+
+    def _go_to(self, epoch: int, sample: int = 0) -> None:
+        self._cursor.go_to(epoch, sample)
         if isinstance(self.sampler, DistributedSampler):
             self.sampler.set_epoch(epoch)
 
@@ -197,30 +207,42 @@ class DataLoader(Generic[T]):
 
     def __iter__(self) -> Iterator[Any]:
         if not self.sharded:
+            if self._cursor.is_amid:
+                raise ValueError(
+                    "DataLoader: expected a loop over steps(), or sharded=True, after load_state_dict in the middle of "
+                    "an epoch, got a loop over batches, whose order follows from no seed; set_epoch(0) forgets it"
+                )
             return self._iterate()
         if isinstance(self.dataset, IterableDataset):
             return published(self._iterate_shares(iter(self.dataset)))
+        return published(self._iterate_sampler(self.sampler))
+
+    def _iterate_sampler(self, sampler: DistributedSampler) -> Iterator[tuple[Any, BatchShare]]:
+        """This rank's batches of what is left of the epoch, each with its share."""
+        self._cursor.begin()
+        if sampler.epoch != self._cursor.epoch:  # somebody has said which
+            self._cursor.go_to(sampler.epoch)
+            self._cursor.begin()
+        sampler.start = self._cursor.sample
         size = 1 if self.batch_size is None else self.batch_size
-        sampler = self.sampler
         parts = shares(sampler.total_size, size, sampler.rank, sampler.num_replicas)
-        return published(zip(self._iterate(), parts, strict=False))  # drop_last may leave out the last
+        batches = self._iterate()
+        sampler.start = 0
+        sampler.set_epoch(sampler.epoch + 1)
+        for batch, share in zip(batches, parts, strict=False):  # drop_last may leave out the last
+            self._cursor.sample += share.total
+            yield batch, share
+        self._cursor.end()
 
     def _iterate(self) -> Iterator[Any]:
         if isinstance(self.dataset, IterableDataset):
             return self._iterate_row(iter(self.dataset))
         if self._cuts_batches():
-            return self._iterate_order(self._order())
+            return self._iterate_order(self.sampler.order())
         if self.batch_sampler is None:
-            numbers = self._order().tolist() if self.sharded else self.sampler
+            numbers = self.sampler.order().tolist() if self.sharded else self.sampler
             return (self.collate_fn(self.dataset[i]) for i in numbers)
         return (self._fetch(list(batch)) for batch in self.batch_sampler)
-
-    def _order(self) -> Indices:
-        """The order of the epoch that begins now; a sharded loader counts it."""
-        order: Indices = self.sampler.order()
-        if self.sharded:
-            self.sampler.set_epoch(self.sampler.epoch + 1)
-        return order
 
     def _cuts_batches(self) -> bool:
         """Whether batches are plain pieces of an order that is known at once."""

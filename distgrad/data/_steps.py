@@ -11,11 +11,34 @@ from ._dataset import Indices
 
 
 class Cursor:
-    """Where a loop over steps is: in which epoch, and how many of its samples have been worked on, by all ranks."""
+    """Where a loop over batches or steps is: in which epoch, and after how many of its samples, of all ranks together.
+
+    A new loop begins the next epoch; the first one after `go_to` goes on from there.
+    """
 
     def __init__(self) -> None:
         self.epoch = 0
         self.sample = 0
+        self._began = False
+
+    def go_to(self, epoch: int, sample: int = 0) -> None:
+        """Says where the next loop begins."""
+        self.epoch, self.sample, self._began = epoch, sample, False
+
+    @property
+    def is_amid(self) -> bool:
+        """Whether the next loop begins in the middle of an epoch."""
+        return not self._began and self.sample > 0
+
+    def begin(self) -> None:
+        """A loop begins."""
+        if self._began:
+            self.epoch, self.sample = self.epoch + 1, 0
+        self._began = True
+
+    def end(self) -> None:
+        """A loop has come to the end of its epoch."""
+        self.go_to(self.epoch + 1)
 
 
 class Step:
@@ -111,7 +134,7 @@ def steps_of(
                 "DataLoader.steps: expected the loop over the batches of a step to run to its end, where gradients are "
                 "summed over the ranks, got a new step before; to leave steps out, leave the outer loop"
             )
-    cursor.epoch, cursor.sample = cursor.epoch + 1, 0
+    cursor.end()
 
 
 def shard_sizes(samples: int, shards: int) -> list[int]:

@@ -71,8 +71,10 @@ def test_the_state_is_small_and_says_whose_it_is() -> None:
     loader = loader_of(20, 5)
     samples(loader, 2)
     assert loader.state_dict() == {"seed": 5, "epoch": 0, "sample": 10}
+    samples(loader, 1)  # a new loop begins the next epoch, whether or not the last one came to its end
+    assert loader.state_dict() == {"seed": 5, "epoch": 1, "sample": 5}
     samples(loader)
-    assert loader.state_dict() == {"seed": 5, "epoch": 1, "sample": 0}
+    assert loader.state_dict() == {"seed": 5, "epoch": 3, "sample": 0}
     with pytest.raises(ValueError, match="seed 0, got one with seed 5"):
         DataLoader(TensorDataset(distgrad.arange(20))).load_state_dict(loader.state_dict())
 
@@ -110,3 +112,59 @@ def test_a_step_is_worked_on_once() -> None:
         assert [len(x) for (x,) in step] == [2, 1, 1, 1]
         with pytest.raises(RuntimeError, match="once"):
             list(step)
+
+
+# ---- the batches of a sharded loader ---------------------------------------------------------------------------------
+
+
+def sharded(n: int, batch: int, drop_last: bool = False, exact: bool | None = None) -> Any:
+    data = TensorDataset(distgrad.arange(n))
+    return DataLoader(data, batch, shuffle=True, drop_last=drop_last, sharded=True, exact=exact)
+
+
+def some(loader: Any, count: int | None = None) -> list[int]:
+    found: list[int] = []
+    for number, (x,) in enumerate(loader, 1):
+        found += x.tolist()
+        if number == count:
+            break
+    return found
+
+
+@settings(max_examples=25)
+@given(st.integers(1, 60), st.integers(1, 4), st.integers(1, 4), st.integers(1, 8), st.integers(1, 4))
+def test_batches_go_on_with_another_number_of_ranks(n: int, ranks: int, others: int, batch: int, stop: int) -> None:
+    def begin() -> tuple[list[int], dict[str, int]]:
+        loader = sharded(n, batch, exact=True)
+        return some(loader, stop), loader.state_dict()
+
+    first = run_threads(ranks, begin)
+    state = max((state for _, state in first), key=lambda s: (s["epoch"], s["sample"]))
+
+    def go_on() -> list[int]:
+        loader = sharded(n, batch, exact=True)
+        loader.load_state_dict(state)
+        return some(loader) if state["epoch"] == 0 else []
+
+    rest = run_threads(others, go_on)
+    seen = [i for part, _ in first for i in part] + [i for part in rest for i in part]
+    assert sorted(seen) == list(range(n))
+
+
+def test_the_epoch_after_a_resumed_one_is_whole() -> None:
+    loader = sharded(10, 3)
+    loader.load_state_dict({"seed": 0, "epoch": 2, "sample": 6})
+    assert len(some(loader)) == 4
+    assert loader.state_dict() == {"seed": 0, "epoch": 3, "sample": 0}
+    again = sharded(10, 3)
+    again.sampler.set_epoch(3)  # torch's way to say which epoch it is
+    assert some(loader) == some(again)
+
+
+def test_a_loop_that_cannot_go_on_says_so() -> None:
+    loader = loader_of(20, 5)
+    loader.load_state_dict({"seed": 5, "epoch": 0, "sample": 10})
+    with pytest.raises(ValueError, match="expected a loop over steps"):
+        iter(loader)
+    loader.set_epoch(0)
+    assert len(list(loader)) == 4
