@@ -50,8 +50,11 @@ for _name, _module in {**_elsewhere, "utils.checkpoint": _recompute}.items():
     _sys.modules[f"{__name__}.{_name}"] = _module
 
 
-# torch.distributed.algorithms: whole modules of `parallel`, and pages of some of its names.
+# Pages of torch.distributed: whole modules of `parallel`, or some of its names.
 for _name, _source in {
+    "optim": lambda: _parallel,
+    "nn": lambda: _parallel,
+    "nn.functional": lambda: _parallel.functional,
     "algorithms": lambda: _parallel,
     "algorithms.join": lambda: _parallel,
     "algorithms.ddp_comm_hooks": lambda: _parallel,

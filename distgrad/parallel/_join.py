@@ -32,6 +32,7 @@ class Step(IntEnum):
     BUFFERS = 4  # joinable number `detail` sends its buffers
     REDUCE = 5  # joinable number `detail` reduces its gradients
     WEIGHTS = 6  # gathers `detail` float64 numbers in host memory
+    STEP = 7  # joinable number `detail`, an optimizer, makes a step
 
 
 class Message(NamedTuple):

@@ -272,9 +272,7 @@ class Reducer:
             bucket.forget()
         for p in self.sparse:
             p._grad = None
-        self.reduce()
-        for bucket in self.buckets:
-            bucket.forget()
+        self.reduce()  # the means stay, for an optimizer that is shared out and has a part of them to take
 
     def _launch(self) -> None:
         """Begins to reduce the next span; without overlap, does it."""

@@ -8,17 +8,19 @@ from typing import Any
 from .._tensor import Tensor
 from ..arena import slot_of
 from ..autograd._base import share_of
+from ..backend import device
 from ..comm import Communicator, get_default
 from ..comm import get_group_rank as _rank_in
 from ..errors import CommError, StateDictError
 from ..optim import LBFGS, Optimizer
 from ..optim._flat import FlatOptimizer
 from ..optim._optimizer import Closure, Group, Params, call_closure
+from ._join import Joinable, JoinHook, Message, Step
 from ._share_state import Entry, cut, gathered, own_entries
 from ._shares import Part, Shares
 
 
-class ZeroRedundancyOptimizer(Optimizer):
+class ZeroRedundancyOptimizer(Optimizer, Joinable):
     """Wraps any optimizer so that its state is spread over the ranks: each keeps, and updates, one part in P.
 
     Gradients must be equal on all ranks, as DistributedDataParallel leaves them. After a step every rank has all
@@ -95,6 +97,16 @@ class ZeroRedundancyOptimizer(Optimizer):
             What the closure returned; None without one.
         """
         loss = call_closure(closure)
+        if self._join is not None:
+            self._join.tell(Step.STEP, self._join_index)
+        self._step_together()
+        return loss
+
+    def _step_together(self) -> None:
+        """The step, on all ranks: in a `Join` block also on those that are out of inputs, with the others' options."""
+        if self._join is not None:
+            options = self.process_group.broadcast_object(self.packed_groups(), self._join.active[0])
+            copy_options(options, self.param_groups)
         shares, optimizer = self._prepare()
         shares.take_gradients()
         copy_options(self.param_groups, optimizer.param_groups)
@@ -105,7 +117,6 @@ class ZeroRedundancyOptimizer(Optimizer):
             if p._grad is not None:
                 p._cell[0] += 1
         self._whole = None
-        return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets the gradients of all parameters; see `Optimizer.zero_grad`."""
@@ -121,6 +132,24 @@ class ZeroRedundancyOptimizer(Optimizer):
         super().add_param_group(param_group)
         if self._shares is not None:
             self._spread_out()
+
+    # ---- uneven inputs -----------------------------------------------------------------------------------------
+
+    def join_hook(self, **kwargs: Any) -> "StepJoinHook":
+        """What this rank does for the optimizer after it has joined: its part of every step."""
+        return StepJoinHook(self)
+
+    @property
+    def join_device(self) -> device:
+        """The device of the parameters."""
+        return next(self._parameters()).device
+
+    @property
+    def join_process_group(self) -> Communicator:
+        """The ranks."""
+        return self.process_group
+
+    # ---- shares ------------------------------------------------------------------------------------------------
 
     def _parameters(self) -> Iterator[Tensor]:
         return (p for group in self.param_groups for p in group["params"])
@@ -248,6 +277,21 @@ class ZeroRedundancyOptimizer(Optimizer):
             "ZeroRedundancyOptimizer cannot be copied or pickled, as each rank holds a part of it; call "
             "consolidate_state_dict() on all ranks and save state_dict() on one"
         )
+
+
+class StepJoinHook(JoinHook):
+    """Makes the steps of a shared-out optimizer on a rank that is out of inputs.
+
+    Args:
+        optimizer: whose steps.
+    """
+
+    def __init__(self, optimizer: ZeroRedundancyOptimizer) -> None:
+        self._optimizer = optimizer
+
+    def shadow(self, message: Message) -> None:
+        """A step on the gradients that the model's hook has reduced."""
+        self._optimizer._step_together()
 
 
 def _check_class(optimizer_class: Any, overlap: bool) -> None:

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from distgrad import comm
 from distgrad.comm import run_threads
-from distgrad.parallel import functional
+from distgrad.distributed.nn import functional as torchs_page
+from distgrad.parallel import ZeroRedundancyOptimizer, functional
 from tests.parallel.collective_scenarios import SCENARIOS, gradients_of_all_collectives
 
 
@@ -14,6 +16,12 @@ from tests.parallel.collective_scenarios import SCENARIOS, gradients_of_all_coll
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda f: f.__name__)
 def test_on_threads(scenario: Callable[[], None], ranks: int) -> None:
     assert run_threads(ranks, scenario, timeout=60.0) == [None] * ranks
+
+
+def test_names() -> None:
+    assert torchs_page.all_reduce is functional.all_reduce
+    assert comm.nn.functional.all_gather is functional.all_gather
+    assert comm.optim.ZeroRedundancyOptimizer is ZeroRedundancyOptimizer
 
 
 def test_the_check_sees_a_gradient_that_stays_here(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from distgrad.errors import CommError, StateDictError
 from distgrad.optim import Optimizer
 from distgrad.parallel import (
     DistributedDataParallel,
+    Join,
     ZeroRedundancyOptimizer,
     broadcast_optimizer_state,
     broadcast_parameters,
@@ -669,3 +670,46 @@ def hyperparameters_of_one_rank() -> None:
 
 def _plain_of(model: nn.Module, kind: type[Optimizer], **options: Any) -> Optimizer:
     return kind(model.parameters(), **options)
+
+
+# ---- uneven inputs -------------------------------------------------------------------------------------------------
+
+
+@scenario
+def joining_early() -> None:
+    rank, size = place()
+    for shard in (False, True):
+        results = []
+        for shared in (False, True):
+            model = DistributedDataParallel(Buffered(), bucket_cap_mb=0.001)
+            optimizer: Any = optim.Adam(model.parameters(), lr=0.05)
+            joinables: list[Any] = [model]
+            if shared:
+                optimizer = zero(model, optim.Adam, lr=0.05, shard_gradients=shard)
+                joinables.append(optimizer)
+            clock = optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+            with Join(joinables):
+                for step in range(2 + size - rank):  # the last rank is out of inputs first
+                    optimizer.zero_grad()
+                    x, y = whole_batch(step)
+                    loss(model(mine(x)), mine(y)).backward()
+                    optimizer.step()
+                    clock.step()
+            results.append(bits(model))
+            assert len(set(everyone(b"".join(results[-1])))) == 1
+        if comm.get_default().sums_in_order:
+            assert results[0] == results[1]
+
+
+class Buffered(Wide):
+    """`Wide` with a buffer, which is sent as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("count", dg.tensor(0.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            with dg.no_grad():
+                self.count.add_(1)
+        return super().forward(x)
