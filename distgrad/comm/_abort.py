@@ -5,13 +5,14 @@ the job hangs for ever on both MPICH and Open MPI.
 """
 
 import atexit
+import faulthandler
 import os
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -81,6 +82,22 @@ def join_with(callback: Callable[[], None]) -> None:
     There they would wait for this rank for ever, or leave MPI's shared memory behind when they are ended.
     """
     _hooks.join = callback
+
+
+@contextmanager
+def end_after(seconds: float) -> Iterator[None]:
+    """End this process, with its stack on the screen, if the block takes longer: for MPI_Init, which waits for ranks.
+
+    Nothing in Python can do it then, since mpi4py holds the lock of the interpreter.
+    """
+    if sys.__stderr__ is None:
+        yield
+        return
+    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def fail(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -208,6 +208,17 @@ def _create(backend: str | None, options: Options, world_size: int, rank: int) -
         raise BackendUnavailableError(
             f'backend "serial" is for a single process, and this job has {job.world_size}; leave the backend out'
         )
+    with _abort.end_after(options.timeout):
+        base = _meet(options)
+    wishes = base.all_gather_object((wanted, world_size, rank))
+    _check_place([wish[1:] for wish in wishes], base.size)
+    world = _start([wish[0] for wish in wishes], base, Topology.discover(base))
+    world.statistics.reset()  # what it took to start is not the program's
+    return world
+
+
+def _meet(options: Options) -> MpiCommunicator:
+    """Initialise MPI, and return when all ranks have."""
     problem = _mpi_problem()
     if problem:
         raise BackendUnavailableError(f"this job has {job.world_size} ranks, which cannot communicate: {problem}")
@@ -216,11 +227,7 @@ def _create(backend: str | None, options: Options, world_size: int, rank: int) -
     _solo.refuse("the first meeting of all ranks, which begins the default group")
     base = MpiCommunicator.world(options)
     _announce_leaving()
-    wishes = base.all_gather_object((wanted, world_size, rank))
-    _check_place([wish[1:] for wish in wishes], base.size)
-    world = _start([wish[0] for wish in wishes], base, Topology.discover(base))
-    world.statistics.reset()  # what it took to start is not the program's
-    return world
+    return base
 
 
 @functools.cache

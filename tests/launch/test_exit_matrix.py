@@ -183,6 +183,21 @@ def test_a_stopped_rank(mpi: Mpi, by_launcher: bool) -> None:
     assert "CommTimeoutError" in outcome.output
 
 
+@MPIS
+@pytest.mark.parametrize(
+    ("phase", "message"),
+    [
+        ("init", r"^Timeout \(0:00:03\)!"),
+        ("end", r"CommTimeoutError: rank \d has ended its program and gave up waiting"),
+    ],
+)
+def test_a_rank_that_is_stopped_outside_the_training(mpi: Mpi, phase: str, message: str) -> None:
+    """In MPI_Init, where nothing of ours runs, and when the others have ended their programs."""
+    options = ["--timeout", "3", "--chaos", f"stop@rank=2,phase={phase}"]
+    outcome = run_job([*launcher(mpi), *options, CHAOS], DEADLINE)
+    check(outcome, Expected(1, message), own_words_last=False)
+
+
 def ours_last(mpi: Mpi, fault: str) -> bool:
     """Whether nothing follows our words: Open MPI has its own after any failure, MPICH after a killed rank."""
     return mpi.name == "mpich" and fault not in ("kill", "segv", "term", "os_exit3")
