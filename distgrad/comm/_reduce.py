@@ -1,7 +1,10 @@
 """Element-wise reductions of host arrays, for the backends that add up by themselves."""
 
+import contextvars
 import functools
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
@@ -10,6 +13,8 @@ from ._dtypes import lookup
 from ._types import ReduceOp
 
 CHUNK_BYTES = 128 * 1024  # partial results of this size stay in the L2 cache between two passes
+
+_Kernel: TypeAlias = Callable[[Sequence[Array], Sequence[Array]], None]  # of outputs and inputs
 
 _COMBINE: dict[ReduceOp, Callable[..., Array]] = {
     ReduceOp.SUM: np.add,
@@ -46,17 +51,14 @@ def reduce_into(output: Array, inputs: Sequence[Array], op: ReduceOp) -> None:
     """
     if len(inputs) == 1:
         np.copyto(output, inputs[0])
-        return
-    late = any(np.may_share_memory(output, source) for source in inputs[2:])
-    reduce = _kernel(output.dtype, op, len(inputs))
-    with np.errstate(all="ignore"):  # an overflow is for the caller to look for, as with MPI
-        for result, *chunks in _chunks([output, *inputs]):
-            if late:  # accumulating in it would lose that input
-                total = np.empty_like(result)
-                reduce(total, chunks)
-                np.copyto(result, total)
-            else:
-                reduce(result, chunks)
+    elif any(np.may_share_memory(output, source) for source in inputs[2:]):  # accumulating in it would lose that input
+        step = CHUNK_BYTES // output.itemsize
+        total = np.empty(min(step, output.size), output.dtype)
+        for start in range(0, output.size, step):
+            part = slice(start, min(start + step, output.size))
+            reduce_to([total[: part.stop - start], output[part]], [source[part] for source in inputs], op)
+    else:
+        reduce_to([output], inputs, op)
 
 
 def reduced(inputs: Sequence[Array], op: ReduceOp) -> Array:
@@ -66,20 +68,47 @@ def reduced(inputs: Sequence[Array], op: ReduceOp) -> Array:
     return output
 
 
-def reduce_in_place(arrays: Sequence[Array], op: ReduceOp) -> None:
-    """Combine the arrays in their order and write the result into each of them, while it is in the cache.
+def reduce_to(outputs: Sequence[Array], inputs: Sequence[Array], op: ReduceOp) -> None:
+    """Combine two or more inputs in their order, and write the result to every output while it is in the cache.
 
     Args:
-        arrays: one array of shape (n,) for each rank.
+        outputs: arrays of shape (n,), which may be inputs; the first of them the first or second input alone.
+        inputs: one array of shape (n,) for each rank.
         op: how to combine; 16-bit floats are accumulated in float32 and rounded once.
     """
-    reduce = _kernel(arrays[0].dtype, op, len(arrays))
-    with np.errstate(all="ignore"):
-        for chunks in _chunks(arrays):
-            result = chunks[0]
-            reduce(result, chunks)
-            for other in chunks[1:]:
-                np.copyto(other, result)
+    _thread.context.run(_reduce_chunks, _kernel(outputs[0].dtype, op, len(inputs)), outputs, inputs)
+
+
+def _reduce_chunks(reduce: _Kernel, outputs: Sequence[Array], inputs: Sequence[Array]) -> None:
+    n, step = inputs[0].size, CHUNK_BYTES // inputs[0].itemsize
+    if n <= step:
+        reduce(outputs, inputs)
+        return
+    whole = n - n % step
+    sources = zip(*(array[:whole].reshape(-1, step) for array in inputs), strict=True)  # rows cost less than slices
+    if outputs is inputs:
+        for arrays in sources:
+            reduce(arrays, arrays)
+    else:
+        targets = zip(*(array[:whole].reshape(-1, step) for array in outputs), strict=True)
+        for results, arrays in zip(targets, sources, strict=True):
+            reduce(results, arrays)
+    if whole < n:
+        reduce([array[whole:] for array in outputs], [array[whole:] for array in inputs])
+
+
+class _PerThread(threading.local):
+    """A context in which floating-point errors are no warnings: an overflow is for the caller to look for, as with MPI.
+
+    To enter it takes a twentieth of the time of `np.errstate`.
+    """
+
+    def __init__(self) -> None:
+        self.context = contextvars.Context()
+        self.context.run(np.seterr, all="ignore")
+
+
+_thread = _PerThread()
 
 
 class Carried:
@@ -101,8 +130,12 @@ class Carried:
 
     def begin(self, total: Array, inputs: Sequence[Array]) -> None:
         """Combine the first inputs into `total`, which is of `self.dtype`."""
-        np.copyto(total, inputs[0])
-        self.go_on(total, inputs[1:])
+        if len(inputs) > 1 and self.dtype == inputs[0].dtype:
+            self._combine(inputs[0], inputs[1], out=total)
+            self.go_on(total, inputs[2:])
+        else:
+            np.copyto(total, inputs[0])
+            self.go_on(total, inputs[1:])
 
     def go_on(self, total: Array, inputs: Sequence[Array]) -> None:
         """Combine the next inputs into `total`."""
@@ -117,35 +150,25 @@ class Carried:
         result[...] = total
 
 
-def _chunks(arrays: Sequence[Array]) -> Iterator[Sequence[Array]]:
-    """The arrays side by side, cut into chunks; rows of a 2-D view cost less than slices."""
-    n, step = arrays[0].size, CHUNK_BYTES // arrays[0].itemsize
-    if n <= step:
-        yield arrays
-        return
-    whole = n - n % step
-    yield from zip(*(array[:whole].reshape(-1, step) for array in arrays), strict=True)
-    if whole < n:
-        yield [array[whole:] for array in arrays]
-
-
 @functools.lru_cache(maxsize=256)
-def _kernel(dtype: "np.dtype[np.generic]", op: ReduceOp, size: int) -> Callable[[Array, Sequence[Array]], None]:
-    """A function that combines one chunk of `size` arrays into a result, which may be the first or second of them."""
+def _kernel(dtype: "np.dtype[np.generic]", op: ReduceOp, size: int) -> _Kernel:
+    """A function that combines one chunk of `size` inputs into outputs."""
     wide = lookup(dtype).accumulate
     combine = _COMBINE[op]
     scale, factor = _division(wide, size) if op is ReduceOp.AVG else (None, None)
 
-    def plain(result: Array, inputs: Sequence[Array]) -> None:
+    def plain(outputs: Sequence[Array], inputs: Sequence[Array]) -> None:
+        result = outputs[0]
         combine(inputs[0], inputs[1], out=result)
         for source in inputs[2:]:
             combine(result, source, out=result)
         if scale is not None:
             scale(result, factor, out=result)
+        for other in outputs[1:]:
+            other[:] = result  # half the time of np.copyto where arrays are small
 
-    def widened(result: Array, inputs: Sequence[Array]) -> None:
+    def widened(outputs: Sequence[Array], inputs: Sequence[Array]) -> None:
         total = inputs[0].astype(wide)
-        plain(total, [total, *(source.astype(wide) for source in inputs[1:])])
-        result[...] = total
+        plain([total, *outputs], [total, *(source.astype(wide) for source in inputs[1:])])
 
     return widened if wide.itemsize > dtype.itemsize else plain

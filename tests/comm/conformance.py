@@ -8,7 +8,8 @@ import numpy as np
 from distgrad._typing import Array
 from distgrad.comm import Communicator, ReduceOp
 
-SIZES = (0, 1, 7, 4099, 300_001)  # empty, one, odd, just more than 16 KiB of float32, more than one stage of any lane
+SIZES = (0, 1, 7, 4099, 300_001)  # empty, one, odd, just more than 16 KiB of float32, more than one `STAGE`
+STAGE = 1 << 20  # what the tests let pass through a lane of shared memory at one time, in bytes
 DTYPES = ("float32", "float64", "float16", "bfloat16", "int8", "int64", "uint8", "bool", "complex64")
 FLOATS = ("float32", "float64", "float16", "bfloat16")
 INTEGERS = ("int8", "int64", "uint8", "bool")

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from distgrad.comm._reduce import CHUNK_BYTES, divide, reduce_in_place, reduce_into, reduced
+from distgrad.comm._reduce import CHUNK_BYTES, divide, reduce_into, reduce_to, reduced
 from distgrad.comm._types import ReduceOp
 
 N = CHUNK_BYTES // 4 * 2 + 77  # two whole chunks of float32 and a rest
@@ -24,7 +24,7 @@ def test_the_order_is_that_of_the_ranks(count: int) -> None:
     for array in arrays[1:]:
         want = want + array  # floating-point sums depend on the order, to the last bit
     assert np.array_equal(reduced(arrays, ReduceOp.SUM), want)
-    reduce_in_place(arrays, ReduceOp.SUM)
+    reduce_to(arrays, arrays, ReduceOp.SUM)
     assert all(np.array_equal(array, want) for array in arrays)
 
 

@@ -6,22 +6,23 @@ import pytest
 
 import distgrad.comm as dist
 from distgrad._environment import job
-from distgrad.comm import Communicator
+from distgrad.comm import Communicator, _shm
 from distgrad.comm._communicator import Options
 from distgrad.comm._mpi import MpiCommunicator, load
-from tests.comm.conformance import CASES
+from tests.comm.conformance import CASES, STAGE
 
 
 @pytest.fixture(scope="module", params=["mpi", "shm", "hierarchical"])
 def group(request: pytest.FixtureRequest) -> Iterator[Communicator]:
     """The backend called hierarchical works on two nodes, which are pretended: 2 and 2 of 4 ranks, 1 and 2 of 3."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_shm, "STAGE_BYTES", STAGE)
         if request.param == "hierarchical":
             patch.setenv("DISTGRAD_TOPOLOGY", f"{job.world_size // 2},{-(-job.world_size // 2)}")
         dist.init_process_group(request.param)
-    assert dist.get_backend() == request.param
-    yield dist.get_default()
-    dist.destroy_process_group()
+        assert dist.get_backend() == request.param
+        yield dist.get_default()
+        dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
