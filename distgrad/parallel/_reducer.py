@@ -104,10 +104,11 @@ class Reducer:
         self._scatters: dict[Bucketful, ScatteredBucket] = {}
         self._scattered: list[ScatteredBucket] = []  # in this pass
         self.regroup(settings.overlap, settings.bucket_bytes)
+        self._listens = [False]  # whether the parameters' hooks have anything to say to it
         reference = weakref.ref(self)
         self._watch = Watch(_on_reached(reference))
         handles = [
-            p.register_post_accumulate_grad_hook(_on_gradient(reference, number))
+            p.register_post_accumulate_grad_hook(_on_gradient(reference, number, self._listens))
             for number, p in enumerate(self.trained)
         ]
         weakref.finalize(self, _remove, handles)
@@ -142,6 +143,7 @@ class Reducer:
             self.spans = [Span([bucket]) for bucket in self.buckets]
         else:
             self.spans = spans_of(self.buckets, nbytes if self.overlap else math.inf)
+        self._nbytes = sum(span.buffer.nbytes for span in self.spans)
         self._span_of = {m.number: span for span in self.spans for b in span.buckets for m in b.members}
 
     def learned_order(self) -> list[int] | None:
@@ -167,7 +169,7 @@ class Reducer:
             training: whether it may change buffers.
             joined: the `Join` block that it is in, and which of its joinables this is.
         """
-        self._armed = True
+        self._armed = self._listens[0] = True
         self._queued = False  # a backward that broke off may have left it
         self._training = training
         self._joined = joined
@@ -175,7 +177,7 @@ class Reducer:
 
     def skip(self) -> None:
         """Announces a forward pass whose backward keeps its gradients local."""
-        self._armed = False
+        self._armed = self._listens[0] = False
 
     @property
     def is_idle(self) -> bool:
@@ -201,6 +203,7 @@ class Reducer:
             if self._early:
                 for span in self.spans:
                     span.expect()
+            self._listens[0] = self._early or (self.arrived is not None and not self.reductions)
             self.record.begin(self.communicator.statistics)
         queue_callback(self._finish)
 
@@ -227,7 +230,7 @@ class Reducer:
     def _finish(self) -> None:
         if not self._queued:
             return
-        self._armed = self._queued = False
+        self._armed = self._queued = self._listens[0] = False
         if self._factor != 1.0 and not self._seen:
             self._scale(self._factor)
         if self._joined is not None:
@@ -262,12 +265,11 @@ class Reducer:
             scattered.mark()
         self._scattered.clear()
         self.reductions += 1
-        nbytes = sum(span.buffer.nbytes for span in self.spans)
-        self.record.end(started, self.communicator.statistics, len(self.spans), nbytes)
+        self.record.end(started, self.communicator.statistics, len(self.spans), self._nbytes)
 
     def take_part(self) -> None:
         """A reduction to which this rank, which has run out of inputs, has nothing to give."""
-        self._armed = self._queued = False
+        self._armed = self._queued = self._listens[0] = False
         for bucket in self.buckets:
             bucket.forget()
         for p in self.sparse:
@@ -374,10 +376,9 @@ class _Launch:
             target[...] = found
 
 
-def _on_gradient(reference: "weakref.ref[Reducer]", number: int) -> Callable[[Tensor], None]:
+def _on_gradient(reference: "weakref.ref[Reducer]", number: int, listens: list[bool]) -> Callable[[Tensor], None]:
     def hook(_: Tensor) -> None:
-        reducer = reference()
-        if reducer is not None:
+        if listens[0] and (reducer := reference()) is not None:
             reducer.on_gradient(number)
 
     return hook
