@@ -43,6 +43,7 @@ from ._init import is_nccl_available as is_nccl_available
 from ._init import measure as measure
 from ._init import statistics as statistics
 from ._membership import GroupMember as GroupMember
+from ._membership import describe as describe
 from ._membership import get_backend as get_backend
 from ._membership import get_global_rank as get_global_rank
 from ._membership import get_group_rank as get_group_rank
@@ -58,5 +59,6 @@ from ._statistics import Measurement as Measurement
 from ._statistics import Statistics as Statistics
 from ._threads import run_threads as run_threads
 from ._topology import Topology as Topology
+from ._transports import device_transports as device_transports
 from ._types import ReduceOp as ReduceOp
 from ._types import Work as Work

@@ -96,7 +96,7 @@ class Communicator(HostCollectives):
         if self._transport is not None:
             others = [f"; not {name}: {reason}" for name, reason in self._transport.passed_over.items()]
             devices = self._transport.describe() + "".join(others)
-        return f"{self.name} between {self.size} ranks; buffers on GPUs: {devices}"
+        return f"{self.name} group of {self.size}; buffers on GPUs: {devices}"
 
     # ---- collectives -------------------------------------------------------------------------------------------
 

@@ -65,6 +65,18 @@ def get_backend(group: Group = None) -> str:
     return "nccl" if found.options.device == "nccl" else found.name
 
 
+def describe(group: Group = None) -> str:
+    """The group in words: its backend, its size, and how buffers on GPUs go, with the reasons against better ways.
+
+    Example:
+        >>> from distgrad import comm
+        >>> comm.describe()
+        'serial group of 1; buffers on GPUs: none passed yet'
+    """
+    found = member(group)
+    return "no member of the group" if found is None else found.describe()
+
+
 def get_global_rank(group: Group, group_rank: int) -> int:
     """The rank in the default group of the member with this rank in `group`."""
     ranks = get_process_group_ranks(group)

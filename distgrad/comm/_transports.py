@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from .._typing import Array
+from ..backend import cuda_problem
 from ..errors import CommError
 from ._buffers import DeviceTransport, number_of, streams
 from ._cuda_aware import CudaAware
@@ -20,6 +21,14 @@ from ._topology import node_name
 
 if TYPE_CHECKING:
     from ._communicator import Communicator
+
+
+def device_transports() -> dict[str, str | None]:
+    """How buffers on GPUs can go from this process, best first, and what is against it; None for nothing.
+
+    Asking about "mpi" initialises MPI and, where the library claims to be CUDA-aware, starts a process for the proof.
+    """
+    return {"nccl": nccl_problem(), "mpi": cuda_aware_problem(), "staged": cuda_problem()}
 
 
 class Facts(NamedTuple):

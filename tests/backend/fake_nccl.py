@@ -4,6 +4,7 @@ Ranks are threads or processes; they meet in files. As on a GPU, an operation th
 itself: a thread of each communicator runs its stream as far as an operation that a peer has come to, and no further.
 """
 
+import atexit
 import itertools
 import pickle
 import shutil
@@ -199,7 +200,9 @@ class NcclCommunicator:
 
 
 def get_unique_id() -> bytes:
-    return tempfile.mkdtemp(prefix="fake-nccl-").encode().ljust(ID_BYTES, b"\0")
+    folder = tempfile.mkdtemp(prefix="fake-nccl-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder.encode().ljust(ID_BYTES, b"\0")
 
 
 def group_start() -> None:

@@ -2,13 +2,17 @@
 
 import copy
 import pickle
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
+from distgrad.comm._nccl import load
+from tests.backend import fake_cuda, fake_nccl
 from tests.backend.cupy_api import describe, read
-from tests.backend.fake_cupy import cupy, special, state
+from tests.backend.fake_cupy import cupy, installed, special, state
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -124,3 +128,136 @@ def test_names_and_arguments_are_those_of_cupy() -> None:
             continue
         assert name in known, f"cupy.{name} is not in the list"
         assert entry is None or known[name] == entry, f"cupy.{name} is {entry}, the list says {known[name]}"
+
+
+# ---- streams, events and NCCL ----------------------------------------------------------------------------------------
+
+
+def stream() -> Any:
+    return cupy.cuda.Stream(non_blocking=True)
+
+
+@pytest.fixture
+def late() -> Iterator[None]:
+    with installed(late=True):
+        yield
+
+
+def test_work_waits_until_somebody_needs_it(late: None) -> None:
+    x, host = on_device(1, 2), cupy.cuda.alloc_pinned_memory(8)
+    out = np.frombuffer(host, np.float32)
+    with stream() as first:
+        x[...] = on_device(3, 4)
+        x.get(stream=first, out=out, blocking=False)
+        assert out.tolist() == [0, 0] and not first.done
+    assert x.get().tolist() == [1, 2], "another stream, which has not waited"
+    first.synchronize()
+    assert out.tolist() == [3, 4] and x.get().tolist() == [3, 4]
+
+
+def test_events_order_streams(late: None) -> None:
+    x = on_device(1, 2)
+    first, second = stream(), stream()
+    event = cupy.cuda.Event(block=True, disable_timing=True)
+    with first:
+        x += 1
+        event.record(first)
+        x *= 10
+    assert not event.done
+    second.wait_event(event)
+    event.record(first)  # what waits already, waits for the record before
+    with second:
+        assert x.get().tolist() == [2, 3]
+    event.synchronize()
+    assert event.done and x.get().tolist() == [20, 30]
+    second.wait_event(cupy.cuda.Event())  # never recorded: no wait
+    second.synchronize()
+    with pytest.raises(NotImplementedError):
+        cupy.cuda.Stream()
+
+
+def test_streams_belong_to_a_device_and_a_thread(late: None) -> None:
+    mine = stream()
+    with cupy.cuda.Device(1), pytest.raises(RuntimeError, match="the stream is of device 0"), mine:
+        pass
+    seen = []
+    with mine:
+        thread = threading.Thread(target=lambda: seen.append(cupy.cuda.get_current_stream()))
+        thread.start()
+        thread.join()
+        assert cupy.cuda.get_current_stream() is mine
+    assert seen == [cupy.cuda.Stream.null]
+
+
+def test_copies_from_host_memory(late: None) -> None:
+    """Of pageable memory CUDA takes a copy before it returns; pinned memory it reads later."""
+    pinned = np.frombuffer(cupy.cuda.alloc_pinned_memory(4), np.float32)
+    pageable = np.zeros(1, np.float32)
+    for source, wanted in ((pageable, 0), (pinned, 7)):
+        x = on_device(1)
+        x.set(source)
+        source[...] = 7
+        assert x.get().tolist() == [wanted]
+
+
+def test_freed_memory_is_used_again(late: None) -> None:
+    first = stream()
+    with first:
+        x = on_device(1, 2)
+        copy = cupy.empty(2, "float32")
+        raw = x._raw
+    with stream() as second:
+        copy[...] = x
+    del x
+    with second:
+        assert copy.get().tolist() == [1, 2], "nothing else ran there yet"
+    first.synchronize()
+    assert raw.tolist() == [77, 77]
+
+
+def test_pinning() -> None:
+    with installed():
+        host, runtime = np.zeros(100), cupy.cuda.runtime
+        runtime.hostRegister(host.ctypes.data, host.nbytes, 0)
+        with pytest.raises(runtime.CUDARuntimeError, match="AlreadyRegistered"):
+            runtime.hostRegister(host.ctypes.data, host.nbytes, 0)
+        runtime.hostUnregister(host.ctypes.data)
+        with pytest.raises(runtime.CUDARuntimeError, match="NotRegistered"):
+            runtime.hostUnregister(host.ctypes.data)
+
+
+def test_nccl_takes_only_memory_of_the_device(late: None) -> None:
+    comm = fake_nccl.NcclCommunicator(1, fake_nccl.get_unique_id(), 0)
+    host, there = np.ones(3, np.float32), on_device(1, 2, 3)
+    with pytest.raises(fake_cuda.CUDARuntimeError, match="no array on the device"):
+        comm.allReduce(host.ctypes.data, host.ctypes.data, 3, fake_nccl.module.NCCL_FLOAT32, 0, 0)
+    comm.allReduce(there.data.ptr, there.data.ptr, 3, fake_nccl.module.NCCL_FLOAT32, 0, 0)
+    assert there.get().tolist() == [1, 2, 3]
+    comm.destroy()
+    with pytest.raises(fake_nccl.NcclError, match="destroyed"):
+        comm.allReduce(there.data.ptr, there.data.ptr, 3, fake_nccl.module.NCCL_FLOAT32, 0, 0)
+
+
+def test_names_of_streams_and_nccl_are_those_of_cupy() -> None:
+    """Where CuPy is installed (no GPU is needed)."""
+    real = pytest.importorskip("cupy", reason="CuPy is not installed")
+    ours, pairs = [], []
+    for name in ("Stream", "Event", "runtime"):
+        pairs.append((getattr(cupy.cuda, name), getattr(real.cuda, name)))
+    nccl = load()
+    if nccl.available:
+        pairs += [(fake_nccl.module, nccl), (fake_nccl.NcclCommunicator, nccl.NcclCommunicator)]
+        numbers = [name for name in dir(fake_nccl.module) if name.startswith("NCCL_")]
+        assert {name: getattr(nccl, name) for name in numbers} == {
+            name: getattr(fake_nccl.module, name) for name in numbers
+        }
+    for fake, its in pairs:
+        ours += [
+            (its, name) for name in dir(fake) if not name.startswith("_") and name not in ("queue", "CUDARuntimeError")
+        ]
+    assert len(ours) >= 15
+    instance = ("ptr", "device_id", "error", "comm")
+    assert [name for its, name in ours if name not in instance and not hasattr(its, name)] == []
+    assert hasattr(real.cuda.runtime, "CUDARuntimeError")
+    for name in ("get_current_stream", "alloc_pinned_memory"):
+        assert hasattr(real.cuda, name)

@@ -103,7 +103,7 @@ def described(group: Communicator, place: Place) -> str:
 
 def test_nccl_is_preferred() -> None:
     assert on_ranks(described, "threads", None) == [
-        f"threads between 2 ranks; buffers on GPUs: NCCL 2.27.7, this rank on cuda:{rank}" for rank in range(2)
+        f"threads group of 2; buffers on GPUs: NCCL 2.27.7, this rank on cuda:{rank}" for rank in range(2)
     ]
 
 
@@ -113,6 +113,30 @@ def test_without_nccl_the_way_is_by_host_memory(monkeypatch: pytest.MonkeyPatch)
         assert "staged through pinned memory of the group, 4 chunks" in text
         assert "not nccl: rank 0: CuPy found no NCCL library; pip install nvidia-nccl-cu13" in text
         assert "not mpi: the group does not stand on MPI" in text
+
+
+@pytest.mark.parametrize(
+    ("said", "trial", "wanted"),
+    [
+        (None, None, "CUDA-aware MPI; not nccl: it is broken"),
+        (True, "the trial died of SIGSEGV", "CUDA-aware MPI; not nccl: it is broken"),
+        (None, "the trial died of SIGSEGV", "not nccl: it is broken; not mpi: the trial died of SIGSEGV"),
+        (False, None, "not nccl: it is broken; not mpi: DISTGRAD_CUDA_AWARE=0"),
+    ],
+)
+def test_cuda_aware_mpi_needs_the_users_word_or_a_trial(
+    said: bool | None, trial: str | None, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_transports, "nccl_problem", lambda: "it is broken")
+    monkeypatch.setattr(_transports, "cuda_aware_problem", lambda: trial)
+
+    def choose(group: Communicator, place: Place) -> str:
+        group._over_mpi = lambda: Direct(group)  # type: ignore[method-assign]
+        group.options = replace(group.options, cuda_aware=said)
+        return described(group, place)
+
+    for text in on_ranks(choose, "threads", None):
+        assert text.replace("rank 0: ", "").endswith(wanted)
 
 
 def test_one_rank_without_nccl_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +187,7 @@ def run_single() -> Iterator[tuple[Communicator, Place]]:
 def test_one_rank_copies_nothing(check: Check) -> None:
     with run_single() as (group, place):
         run(group, place, check)
-        assert group.describe() == "serial between 1 ranks; buffers on GPUs: none passed yet"
+        assert group.describe() == "serial group of 1; buffers on GPUs: none passed yet"
 
 
 # ---- the end, and what goes wrong ------------------------------------------------------------------------------------
