@@ -60,13 +60,6 @@ class Death(NamedTuple):
         return f"{who}: killed by {name}, {reasons.get(name, 'a crash in native code')}"
 
 
-class Look(NamedTuple):
-    """A moment, in seconds, and what had ended then and not at the look before."""
-
-    time: float
-    deaths: list[Death]
-
-
 class Deaths:
     """Watches the ranks of a job on this host.
 
@@ -78,16 +71,16 @@ class Deaths:
     def __init__(self, mpirun: int, name: str) -> None:
         self._mpirun = mpirun
         self._name = name
-        self._poll = select.poll()
         self._processes: dict[int, tuple[int, int]] = {}  # rank: its process, and a descriptor of that
         self._ranks: dict[int, int] = {}  # descriptor of a process or a connection: rank
         self._connections: list[socket] = []
         self._missing = True  # there may be ranks that were not seen yet
         self._look = _LOOK
-        self._ended: list[tuple[float, list[int]]] = []  # time of a look, and the ranks that it found ended
+        self._ended: dict[int, float] = {}  # rank: when its end was seen; in the order of the ends
         self._thread = threading.Thread(target=self._watch, name="ends of ranks", daemon=True)
         with suppress(OSError, AttributeError):  # before Linux 5.3, or a Python built on such; or another system
             self._launcher = os.pidfd_open(mpirun)
+            self._poll = select.epoll()  # which tells events in the order in which they happened
             self._thread.start()
 
     def first(self) -> Death | None:
@@ -96,13 +89,13 @@ class Deaths:
             return None
         self._thread.join()
         self._await_statuses()
-        seen = [(at, [rank for rank in ranks if rank in self._processes]) for at, ranks in self._ended]
-        looks = [Look(at, [self._death(rank) for rank in ranks]) for at, ranks in seen]
+        ends = [(at, self._death(rank)) for rank, at in self._ended.items() if rank in self._processes]
         for descriptor in (self._launcher, *(descriptor for _, descriptor in self._processes.values())):
             os.close(descriptor)
         for connection in self._connections:
             connection.close()
-        return _cause(looks)
+        self._poll.close()
+        return _cause(ends)
 
     def _await_statuses(self) -> None:
         """Give init a moment to take note of ranks that mpirun has left to it."""
@@ -116,15 +109,15 @@ class Deaths:
 
     def _watch(self) -> None:
         listener = listen(self._name)
-        self._poll.register(self._launcher, select.POLLIN)
+        self._poll.register(self._launcher, select.EPOLLIN)
         if listener is not None:
             self._connections.append(listener)
-            self._poll.register(listener, select.POLLIN)
+            self._poll.register(listener, select.EPOLLIN)
         over = False
         while not over:
             if self._missing:
                 self._look_for_ranks()
-            ready = [descriptor for descriptor, _ in self._poll.poll(self._look * 1000 if self._missing else None)]
+            ready = [descriptor for descriptor, _ in self._poll.poll(self._look if self._missing else None)]
             over = self._launcher in ready
             self._note([descriptor for descriptor in ready if descriptor in self._ranks])
             if listener is not None and listener.fileno() in ready:
@@ -136,7 +129,7 @@ class Deaths:
             connection, rank = accepted
             self._connections.append(connection)
             self._ranks[connection.fileno()] = rank
-            self._poll.register(connection, select.POLLIN)
+            self._poll.register(connection, select.EPOLLIN)
 
     def _look_for_ranks(self) -> None:
         for pid, job in _ranks_below(self._mpirun):
@@ -146,33 +139,28 @@ class Deaths:
                     self._processes[job.rank] = pid, descriptor
                     self._ranks[descriptor] = job.rank
                     self._missing = len(self._processes) < job.local_size
-                    self._poll.register(descriptor, select.POLLIN)
+                    self._poll.register(descriptor, select.EPOLLIN)
         self._look = min(self._look * 1.2, _LONGEST_LOOK)
 
     def _note(self, descriptors: list[int]) -> None:
         """Write down which ranks have ended: the first sign counts, of the connection or of the process."""
         for descriptor in descriptors:
             self._poll.unregister(descriptor)
-        known = {rank for _, ranks in self._ended for rank in ranks}
-        new = sorted({self._ranks[descriptor] for descriptor in descriptors} - known)
-        if new:
-            self._ended.append((time.monotonic(), new))
+        for descriptor in descriptors:
+            rank = self._ranks[descriptor]
+            if rank not in self._ended:
+                self._ended[rank] = time.monotonic()
 
 
-def _cause(looks: list[Look]) -> Death | None:
-    """The death that led to the others; None where several may be it."""
-    first = next((look for look in looks if any(death.status != 0 for death in look.deaths)), None)
+def _cause(ends: list[tuple[float, Death]]) -> Death | None:
+    """The death that led to the others, of all with their times, in the order in which they happened."""
+    first = next(((at, death) for at, death in ends if death.status != 0), None)
     if first is None:
         return None
-    near = [death for look in looks if abs(look.time - first.time) < _AT_ONCE for death in look.deaths]
-    for candidates in (
-        [death for death in near if death.status not in (0, *_BY_MPIRUN)],
-        [death for death in near if death.status == 0],  # os._exit(0), which mpirun takes for a crash
-        [death for death in first.deaths if death.status != 0],
-    ):
-        if candidates:
-            return candidates[0] if len(candidates) == 1 else None
-    return None
+    near = [death for at, death in ends if abs(at - first[0]) < _AT_ONCE]
+    crashed = [death for death in near if death.status not in (0, *_BY_MPIRUN)]
+    left = [death for death in near if death.status == 0]  # os._exit(0), which mpirun takes for a crash
+    return (crashed or left or [first[1]])[0]
 
 
 def _status(descriptor: int) -> int | None:

@@ -9,32 +9,27 @@ import time
 import pytest
 
 from distgrad.launch import _deaths
-from distgrad.launch._deaths import Death, Deaths, Look
+from distgrad.launch._deaths import Death, Deaths
 from tests.jobs import clean_environment
 
 KILLED, CRASHED, EXIT3 = signal.SIGKILL, signal.SIGSEGV, 3 << 8
 
 
-def looks(*found: tuple[float, list[tuple[int, int | None]]]) -> list[Look]:
-    return [Look(time, [Death(rank, 100 + rank, status) for rank, status in deaths]) for time, deaths in found]
-
-
 @pytest.mark.parametrize(
     ("seen", "rank"),
     [
-        (looks((1.0, [(2, KILLED)]), (1.01, [(0, KILLED), (1, KILLED)])), 2),
-        (looks((1.0, [(0, KILLED), (1, CRASHED), (2, KILLED)])), 1),
-        (looks((1.0, [(0, KILLED)]), (1.001, [(1, EXIT3)])), 1),  # the peers' ends were seen before
-        (looks((1.0, [(1, 0)]), (1.01, [(0, KILLED)]), (1.02, [(2, KILLED)])), 1),  # os._exit(0)
-        (looks((1.0, [(1, 0)]), (9.0, [(0, KILLED)]), (9.02, [(2, KILLED)])), 0),  # left in peace, long ago
-        (looks((1.0, [(0, KILLED), (1, KILLED)])), None),
-        (looks((1.0, [(2, None)]), (1.01, [(0, None)])), 2),  # a kernel that tells no status
-        (looks((1.0, [(0, 0), (1, 0)])), None),
+        ([(1.0, 2, KILLED), (1.01, 0, KILLED), (1.01, 1, KILLED)], 2),
+        ([(1.0, 0, KILLED), (1.0, 1, CRASHED), (1.0, 2, KILLED)], 1),
+        ([(1.0, 0, KILLED), (1.001, 1, EXIT3)], 1),  # the end of a peer was seen before
+        ([(1.0, 1, 0), (1.01, 0, KILLED), (1.02, 2, KILLED)], 1),  # os._exit(0)
+        ([(1.0, 1, 0), (9.0, 0, KILLED), (9.02, 2, KILLED)], 0),  # left in peace, long ago
+        ([(1.0, 2, None), (1.01, 0, None)], 2),  # a kernel that tells no status
+        ([(1.0, 0, 0), (1.0, 1, 0)], None),
         ([], None),
     ],
 )
-def test_the_cause(seen: list[Look], rank: int | None) -> None:
-    cause = _deaths._cause(seen)
+def test_the_cause(seen: list[tuple[float, int, int | None]], rank: int | None) -> None:
+    cause = _deaths._cause([(at, Death(rank, 100 + rank, status)) for at, rank, status in seen])
     assert (cause and cause.rank) == rank
 
 
