@@ -5,16 +5,14 @@ mpirun -n 2 python -m tests.backend.ddp_job stand-in|gpu shm|mpi|hierarchical st
 
 import sys
 from contextlib import nullcontext
-from typing import Any
 
 import numpy as np
 
 import distgrad
 from distgrad import comm, cuda
-from distgrad.backend import cuda_backend
 from distgrad.comm import _staged
 from tests.backend import fake_cupy
-from tests.backend.device_collectives import CASES, Place, run
+from tests.backend.device_collectives import CASES, Place, busy, run
 from tests.backend.on_device_training import ddp_step
 
 # One of each kind, and one of the largest size; all of them together are the business of test_transports.
@@ -63,19 +61,6 @@ def functions(rank: int, size: int) -> None:
     parts = [distgrad.zeros(2, device="cuda") for _ in range(size)]
     comm.all_gather(parts, distgrad.full((2,), float(rank), device="cuda"))
     assert [part.tolist() for part in parts] == [[float(other)] * 2 for other in range(size)]
-
-
-def busy() -> Any:
-    """A function that gives the current stream some milliseconds of work."""
-    backend = cuda_backend()
-    assert backend is not None
-    matrix = backend.xp.ones((2048, 2048), "float32")
-
-    def work() -> None:
-        for _ in range(4):
-            matrix @ matrix
-
-    return work
 
 
 if __name__ == "__main__":

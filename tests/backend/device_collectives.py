@@ -49,10 +49,24 @@ class Place:
         return there
 
 
+def busy() -> Callable[[], None]:
+    """A function that gives the current stream of a real GPU some milliseconds of work, so that what forgets to wait
+    comes too early."""
+    backend = cuda_backend()
+    assert backend is not None
+    matrix = backend.xp.ones((4096, 4096), "float32")
+
+    def work() -> None:
+        for _ in range(4):
+            backend.xp.matmul(matrix, matrix)
+
+    return work
+
+
 def read(array: Any) -> Any:
     """The values that the current stream sees; then they change at once, as nobody else may use them any more."""
     copy = array.copy()
-    array[...] = array.dtype.type(0)
+    array[...] = 0
     return copy.get()
 
 

@@ -4,6 +4,7 @@
 """
 
 import importlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ import pytest
 import distgrad
 from distgrad import cuda
 from distgrad.backend import cuda_problem
+from distgrad.comm import device_transports, get_default, run_threads
+from distgrad.comm._nccl import nccl_problem
+from tests.backend.device_collectives import CASES, Check, Place, busy, run
 from tests.backend.on_device import *  # noqa: F403 - the tests themselves
 from tests.backend.on_device_training import *  # noqa: F403
 from tests.jobs import installed_mpis, run_job
@@ -19,6 +23,8 @@ from tests.jobs import installed_mpis, run_job
 problem = cuda_problem()
 if problem is not None:
     pytest.skip(f"no GPU: {problem}", allow_module_level=True)
+
+COLLECTIVES = [(name, check) for name, check in CASES if "point" not in name]
 
 # CuPy warns of what is slow on some machines; that is no failure.
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]
@@ -34,14 +40,87 @@ def cupy() -> Any:
     return importlib.import_module("cupy")
 
 
-@pytest.mark.parametrize("backend", ["mpi", "shm"], ids=lambda name: f"over-{name}")
-def test_ddp_on_two_ranks_of_one_gpu(backend: str) -> None:
-    """Gradients go through host memory."""
+# ---- between ranks ---------------------------------------------------------------------------------------------------
+
+
+def run_jobs(gpus: int, *command: str) -> str:
+    """What a job of two ranks prints, with each MPI; skipped where there are too few GPUs."""
+    if cuda.device_count() < gpus:
+        pytest.skip(f"needs {gpus} GPUs, there are {cuda.device_count()}")
     if not installed_mpis():
         pytest.skip("no mpirun beside this Python; install distgrad[mpich]")
+    output = ""
     for mpi in installed_mpis():
-        outcome = run_job(mpi.job(2, "-m", "tests.backend.ddp_job", "gpu", backend), deadline=180.0)
-        assert outcome.code == 0 and outcome.output.count("all is well") == 2, outcome.output
+        outcome = run_job(mpi.job(2, "-m", *command), deadline=300.0)
+        assert outcome.code == 0, outcome.output
+        output += outcome.output
+    return output
+
+
+@pytest.mark.parametrize("host", ["mpi", "shm"], ids=lambda name: f"over-{name}")
+def test_two_ranks_by_host_memory(host: str) -> None:
+    """DDP and the checks of collectives; one GPU is enough."""
+    output = run_jobs(1, "tests.backend.ddp_job", "gpu", host, "staged")
+    assert output.count("staged through pinned memory of the group") == 2 * len(installed_mpis()), output
+
+
+def test_two_ranks_by_nccl() -> None:
+    if nccl_problem() is not None:
+        pytest.skip(f"no NCCL: {nccl_problem()}")
+    output = run_jobs(2, "tests.backend.ddp_job", "gpu", "shm", "nccl")
+    assert output.count("NCCL ") == output.count("all is well") == 2 * len(installed_mpis()), output
+
+
+def test_two_ranks_by_cuda_aware_mpi() -> None:
+    problem = device_transports()["mpi"]
+    if problem is not None:
+        pytest.skip(f"no CUDA-aware MPI: {problem}")
+    output = run_jobs(1, "tests.backend.ddp_job", "gpu", "mpi", "mpi")
+    assert output.count("CUDA-aware MPI") == 2 * len(installed_mpis()), output
+
+
+def test_two_ranks_of_one_gpu_do_without_nccl() -> None:
+    """NCCL does not let ranks share a GPU, which must be noticed before it is asked."""
+
+    def describe() -> str:
+        group = get_default()
+        group.all_reduce(distgrad.ones(3, device="cuda")._data)
+        return group.describe()
+
+    distgrad.zeros(1, device="cuda")
+    for text in run_threads(2, describe):
+        assert "staged through" in text and ("share the GPU" in text or nccl_problem() is not None), text
+
+
+@pytest.mark.parametrize("check", [pytest.param(check, id=name) for name, check in COLLECTIVES])
+@pytest.mark.parametrize(("size", "way"), [(2, "staged"), (1, "nccl")], ids=["staged", "nccl of one rank"])
+def test_collectives_keep_the_order_of_streams(check: Check, size: int, way: str) -> None:
+    """On streams that are busy; the ranks are threads of this process on one GPU."""
+    if way == "nccl" and nccl_problem() is not None:
+        pytest.skip(f"no NCCL: {nccl_problem()}")
+    distgrad.zeros(1, device="cuda")
+    work = busy()
+
+    def on_rank() -> str:
+        group = get_default()
+        group.options = replace(group.options, device=way)
+        run(group, Place(cuda.current_device(), work), check)
+        return group.describe()
+
+    for text in run_threads(size, on_rank, timeout=60.0):
+        assert ("NCCL " if way == "nccl" else "staged") in text or "none passed" in text
+
+
+@pytest.mark.parametrize(("gpus", "way"), [(1, "staged"), (2, "nccl")], ids=lambda value: str(value))
+def test_bandwidth(gpus: int, way: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing but that it runs is asserted; the figures belong into docs/gpu.md."""
+    output = run_jobs(gpus, "tests.gpu.bandwidth", way)
+    with capsys.disabled():
+        print("\n" + output)
+    assert output.count("GB/s") >= 4 * len(installed_mpis())
+
+
+# ---- the device ------------------------------------------------------------------------------------------------------
 
 
 def test_the_device_tells_about_itself() -> None:
