@@ -22,6 +22,7 @@ from ._reduce import reduce_into, reduce_to
 from ._segment import Segment, padded, share
 from ._serial import SerialCommunicator
 from ._statistics import Statistics
+from ._tree import Tree, add_along
 from ._types import ReduceOp, Work
 
 SMALL_BYTES = 16 * 1024  # what passes through the lane on the control page
@@ -115,6 +116,17 @@ class ShmCommunicator(Communicator):
             self._board.meet()
         else:
             self._all_reduce_staged(buffer, op)
+
+    def _tree_sum(self, buffer: Array, tree: Tree) -> None:
+        places = self._find_places(buffer) if buffer.nbytes > SMALL_BYTES else None
+        if places is not None:
+            mine = self._slice(buffer.size)
+            parts = [place[mine] for place in places]
+            add_along(tree, parts, parts)
+            self._board.meet()
+            return
+        for lane, part in self._chunks(buffer):
+            add_along(tree, self._exchange(lane, part), [part])
 
     def _broadcast(self, buffer: Array, root: int) -> None:
         places = self._find_places(buffer) if buffer.nbytes > SMALL_BYTES else None

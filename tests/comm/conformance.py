@@ -7,6 +7,7 @@ import numpy as np
 
 from distgrad._typing import Array
 from distgrad.comm import Communicator, ReduceOp
+from distgrad.comm._tree import owned, tree_of
 
 SIZES = (0, 1, 7, 4099, 300_001)  # empty, one, odd, just more than 16 KiB of float32, more than one `STAGE`
 STAGE = 1 << 20  # what the tests let pass through a lane of shared memory at one time, in bytes
@@ -70,6 +71,22 @@ def check_all_reduce(group: Communicator, n: int, dtype: str, op: ReduceOp, own:
         group.all_reduce(buffer, op)
         same(buffer, want)
         buffer[...] = 0  # at once: a peer that still read it would now go wrong
+
+
+def check_tree_sum(group: Communicator, n: int, dtype: str, own: bool) -> None:
+    """Numbers whose sum depends on the grouping: it is that of the tree, to the last bit, and private to each rank."""
+    inputs = [np.random.default_rng(rank).standard_normal(n).astype(dtype_of(dtype)) for rank in range(group.size)]
+    tree = tree_of(owned(8, group.size))
+
+    def total(node: Any) -> Array:
+        return inputs[node] if isinstance(node, int) else total(node[0]) + total(node[1])
+
+    buffer = group.empty(n, dtype_of(dtype)) if own else np.empty(n, dtype_of(dtype))
+    for _ in range(2):
+        buffer[...] = inputs[group.rank]
+        group.tree_sum(buffer, tree)
+        assert np.array_equal(buffer, total(tree))
+        buffer[...] = 0
 
 
 def check_slices(group: Communicator, n: int) -> None:
@@ -292,6 +309,8 @@ def cases() -> list[tuple[str, Callable[[Communicator], None]]]:
         for own in (False, True):
             for dtype in DTYPES if n in (7, 4099) else ("float32", "float16"):
                 add(check_all_reduce, n, dtype, ReduceOp.SUM, own)
+            for dtype in FLOATS if n == 4099 else ("float32",):
+                add(check_tree_sum, n, dtype, own)
             add(check_broadcast, n, "float32", own)
             add(check_all_gather, n, "float32", own)
             add(check_all_gather_in_place, n, own)
