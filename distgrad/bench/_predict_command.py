@@ -17,7 +17,7 @@ from ._errors import BenchError
 from ._model import Cluster, Fits, Prediction, Record, predict
 from ._scaling import Plan, measure_one
 from ._start import job_command, run_job
-from ._statistics import summarise
+from ._statistics import paired_ratio, summarise
 from ._table import ranks_text, table, time_text
 from ._workloads import WORKLOADS
 
@@ -97,7 +97,7 @@ def _inside(args: argparse.Namespace, names: Sequence[str]) -> int:
         for name in names:
             for bucket in (None, *args.bucket_mb) if args.overlap else (None,):
                 progress(f"{name}, {'at the end' if bucket is None else f'buckets of {bucket:g} MiB'}")
-                plan = Plan(names, ["weak"], args.seconds, 8, args.device, bucket, bucket is not None)
+                plan = Plan(names, ["weak"], args.seconds, 8, args.device, bucket, bucket is not None, True)
                 runs.append(measure_one(group, name, WORKLOADS[name].batch, plan))
         content: dict[str, Any] = {"runs": runs}
     else:
@@ -143,7 +143,11 @@ def _load(files: Sequence[Path]) -> dict[str, Any]:
 
 
 def _validate(args: argparse.Namespace, names: Sequence[str], profile: dict[str, Any]) -> list[dict[str, Any]]:
-    """Measured steps beside predicted ones."""
+    """Measured steps beside predicted ones.
+
+    A machine's speed drifts. So in every job the step of a single rank is measured in turn with those of all, and the
+    prediction, whose unit is that step, is expressed in today's.
+    """
     rows = []
     more = ["--validate", joined(args.validate), *(["--overlap"] if args.overlap else [])]
     fits = _profile.fits_of(profile)
@@ -153,8 +157,11 @@ def _validate(args: argparse.Namespace, names: Sequence[str], profile: dict[str,
                 bucket = run_["bucket_mb"]
                 size = 25 << 20 if bucket is None else round(bucket * 2**20)
                 cluster = Cluster(1, ranks, bucket_bytes=size, overlap=run_["overlap"])
-                predicted = predict(_profile.record_of(profile, run_["workload"]), fits, cluster)
-                measured = summarise(run_["with"])
+                record = _profile.record_of(profile, run_["workload"])
+                then = predict(record, fits, Cluster()).step
+                drift = summarise(run_["single"]).median / then
+                predicted = drift * predict(record, fits, cluster).step
+                measured = paired_ratio(run_["with"], run_["single"]).scaled(then * drift)
                 rows.append(
                     {
                         "workload": run_["workload"],
@@ -162,8 +169,9 @@ def _validate(args: argparse.Namespace, names: Sequence[str], profile: dict[str,
                         "bucket_mb": bucket,
                         "overlap": run_["overlap"],
                         "measured": measured.as_json(),
-                        "predicted": predicted.step,
-                        "error": predicted.step / measured.median - 1,
+                        "drift": drift,
+                        "predicted": predicted,
+                        "error": predicted / measured.median - 1,
                     }
                 )
     return rows

@@ -128,10 +128,15 @@ def record(group: Communicator, name: str, seconds: float, device: str) -> dict[
         "backward": scale * backward,
         "optimizer": scale * update,
         "ready": [[shape, scale * moment] for shape, moment in ready],
-        "steps": [value for values in group.all_gather_object(steps) for value in values],
+        "steps": [value for values in group.all_gather_object(thinned(steps)) for value in values],
         "broadcasts": buffer_bytes(program.model),
         "on_gpu": device == "cuda",
     }
+
+
+def thinned(samples: Sequence[float]) -> list[float]:
+    """A thousand of the samples at most, evenly spread over the time in which they were taken."""
+    return list(samples[:: -(-len(samples) // 1000)])
 
 
 def buffer_bytes(model: Any) -> int:

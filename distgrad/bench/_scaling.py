@@ -22,6 +22,7 @@ class Plan(NamedTuple):
         device: "cpu" or "cuda".
         bucket_mb: of DistributedDataParallel; None for its default.
         overlap: whether it reduces during backward.
+        single: whether rank 0 is also timed while the others sleep.
     """
 
     workloads: Sequence[str]
@@ -31,6 +32,7 @@ class Plan(NamedTuple):
     device: str = "cpu"
     bucket_mb: float | None = None
     overlap: bool = False
+    single: bool = False
 
 
 def measure(group: Communicator, ranks_per_node: int, plan: Plan, progress: Callable[[str], None]) -> dict[str, Any]:
@@ -64,7 +66,8 @@ def measure_one(group: Communicator, name: str, batch: int, plan: Plan) -> dict[
     """One workload: blocks of steps with communication and without, in turn. A collective call.
 
     Returns:
-        Seconds a step: "with" of the slowest rank for each round, "without" of every rank for each round.
+        Seconds a step: "with" of the slowest rank for each round, "without" of every rank for each round, "single" of
+        rank 0 by itself.
     """
     joint = Trainer(name, batch, plan.device, group, group.rank, plan.bucket_mb, plan.overlap)
     alone = Trainer(name, batch, plan.device, None, group.rank)
@@ -74,6 +77,7 @@ def measure_one(group: Communicator, name: str, batch: int, plan: Plan) -> dict[
     steps = max(round(plan.seconds / plan.rounds / 2 / step), 1)
     with_it: list[float] = []
     without: list[list[float]] = []
+    single: list[float] = []
     communicating = 0.0
     for turn in range(plan.rounds):
         for side in (joint, alone) if turn % 2 == 0 else (alone, joint):
@@ -86,6 +90,9 @@ def measure_one(group: Communicator, name: str, batch: int, plan: Plan) -> dict[
                 with_it.append(max(everyone))
             else:
                 without.append(everyone)
+        if plan.single:
+            group.barrier()
+            single.append(group.broadcast_object(alone.seconds(steps) / steps if group.rank == 0 else None))
     return {
         "workload": name,
         "batch": batch,
@@ -95,6 +102,7 @@ def measure_one(group: Communicator, name: str, batch: int, plan: Plan) -> dict[
         "steps": steps,
         "with": with_it,
         "without": without,
+        "single": single,
         "communicating": max(group.all_gather_object(communicating / plan.rounds)),
         "loss": joint.loss,
     }

@@ -39,6 +39,11 @@ def test_a_recorded_step_adds_up() -> None:
     assert found["forward"] + found["backward"] + found["optimizer"] == pytest.approx(typical, rel=0.2)
 
 
+def test_long_records_are_thinned_evenly() -> None:
+    assert _profile.thinned([1.0, 2.0]) == [1, 2]
+    assert _profile.thinned([float(i) for i in range(2001)])[:3] == [0, 3, 6]
+
+
 def test_buffers_that_follow_rank_zero_are_counted() -> None:
     """ResNet-20: means, variances (float32) and counts (int64) of 21 normalisations."""
     widths = 7 * 16 + 7 * 32 + 7 * 64

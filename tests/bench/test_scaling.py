@@ -84,6 +84,13 @@ def test_what_is_measured_on_threads() -> None:
     assert found[0]["skipped"] == {"tiny, strong, 3 ranks": "a batch of 32 cannot be cut into equal parts"}
 
 
+def test_a_single_rank_is_timed_while_the_others_sleep() -> None:
+    plan = Plan(["tiny"], ["weak"], 0.05, 2, single=True)
+    found = comm.run_threads(2, lambda: measure(comm.get_default(), 2, plan, lambda text: None))
+    assert found[0]["runs"][0]["single"] == found[1]["runs"][0]["single"]
+    assert len(found[0]["runs"][0]["single"]) == 2
+
+
 def test_one_rank_is_the_start_of_both_modes() -> None:
     plan = Plan(["tiny"], ["weak", "strong"], 0.02, 2)
     weak, strong = measure(comm.get_default(), 1, plan, lambda text: None)["runs"]

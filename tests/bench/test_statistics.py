@@ -18,6 +18,14 @@ def test_few_samples_give_their_whole_range() -> None:
     assert summarise([2.0]).spread == 0
 
 
+@pytest.mark.parametrize("n", [200, 201, 202, 100_000])
+def test_interval_of_many_samples(n: int) -> None:
+    """About the square root of n wide, in samples; the two ways to find it meet."""
+    summary = summarise([float(i) for i in range(n)])
+    assert summary.high - summary.low == pytest.approx(1.96 * n**0.5, abs=3)
+    assert summary.high + summary.low == n - 1
+
+
 @pytest.mark.parametrize("n", [6, 10, 15, 30])
 def test_interval_covers_the_true_median_as_often_as_it_says(n: int) -> None:
     """For a skewed distribution, too; a hundredth is left for chance."""
