@@ -52,7 +52,7 @@ gpu: $(VENV)/.gpu
 # TORCH and JAX name Pythons that have these libraries; without them distgrad is measured against a fixed NumPy program.
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/steps.py $(if $(TORCH),--torch $(TORCH)) $(if $(JAX),--jax $(JAX))
-	$(BIN)/python benchmarks/check.py results/steps.json
+	$(BIN)/python benchmarks/check.py results/steps.json || test $$? = 2  # 2: recorded on another machine
 
 # The default way of setuptools to install a checkout makes every start of Python slower; the old way is one path.
 INSTALL := install --config-settings editable_mode=compat
