@@ -59,11 +59,13 @@ def mean(step: int, passes: int, size: int) -> "np.ndarray[tuple[int], np.dtype[
     return np.sum(every, axis=0) / size  # type: ignore[no-any-return]
 
 
-def wrong_steps(backend: str, steps: int, share: float, leaves_early: bool = False) -> tuple[list[int], list[float]]:
+def wrong_steps(
+    backend: str, steps: int, share: float, leaves_early: bool = False, overlap: bool = False
+) -> tuple[list[int], list[float]]:
     """The steps whose gradients are not the mean over the ranks, and a checksum of the gradients of each step."""
     comm.init_process_group(backend)
     group = comm.get_default()
-    model = DistributedDataParallel(Weights(), bucket_cap_mb=LARGE * 4 / 2**20)
+    model = DistributedDataParallel(Weights(), bucket_cap_mb=LARGE * 4 / 2**20, overlap=overlap)
     assert model._reducer is not None and len(model._reducer.buckets) == 2
     pauses = Pauses(group.rank, share)
     if backend == "shm":
@@ -128,6 +130,12 @@ def test_gradients_are_right_in_every_step() -> None:
 @pytest.mark.skipif("'slow' not in config.option.markexpr", reason="takes a minute: pytest -m 'mpi and slow'")
 def test_gradients_are_right_in_ten_thousand_steps() -> None:
     check(10_000, 0.05)
+
+
+def test_gradients_are_right_with_overlap() -> None:
+    over_mpi, over_shm = (wrong_steps(backend, 200, 0.1, overlap=True) for backend in ("mpi", "shm"))
+    assert over_mpi[0] == over_shm[0] == []
+    assert over_shm[1] == over_mpi[1]
 
 
 def test_the_test_sees_a_rank_that_leaves_too_early() -> None:
