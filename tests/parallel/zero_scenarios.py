@@ -29,7 +29,7 @@ from tests.parallel.models import IN, OUT, Net, loss, values, whole_batch
 from tests.parallel.scenarios import everyone, mine, place
 
 SCENARIOS: list[Callable[[], None]] = []
-FLAT = [(getattr(optim, name), options) for name, rows in OPTIONS.items() for options in rows]
+FLAT = [(getattr(optim, name), options) for name, rows in OPTIONS.items() for options in (rows[0], rows[-1])]
 SHARED_OUT_WHOLE: list[tuple[type[Optimizer], dict[str, Any]]] = [
     (optim.Adafactor, {"lr": 0.05, "weight_decay": 0.1}),
     (optim.Muon, {"lr": 0.05}),
@@ -160,8 +160,8 @@ def whole_state(optimizer: ZeroRedundancyOptimizer) -> dict[str, Any]:
 def every_optimizer_gives_the_bits_of_the_plain_one() -> None:
     for kind, options in [*FLAT, *SHARED_OUT_WHOLE, (Signs, {"lr": 0.1})]:
         plain, reference, shared, optimizer = pair(kind, **options)
-        train(plain, reference, range(4))
-        train(shared, optimizer, range(4))
+        train(plain, reference, range(3))
+        train(shared, optimizer, range(3))
         check_same(shared, plain)
 
 
