@@ -1,6 +1,7 @@
 """DistributedDataParallel on ranks that are threads, and on one rank."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from distgrad import Parameter
 from distgrad.comm import run_threads
 from distgrad.errors import AutogradError, DeviceError
 from distgrad.nn import Module
-from distgrad.parallel import DistributedDataParallel
+from distgrad.parallel import DistributedDataParallel, default_hooks
 from distgrad.parallel._reducer import Reducer
 from distgrad.parallel._settings import Settings
 from tests.parallel import scenarios, scenarios_join, scenarios_reduction
@@ -35,6 +36,21 @@ def test_during_backward(scenario: Callable[[], None], monkeypatch: pytest.Monke
     real = Reducer.regroup
     monkeypatch.setattr(Reducer, "regroup", lambda self, overlap, nbytes: real(self, True, nbytes))
     monkeypatch.setattr(Settings, "learns_order", True)
+    assert run_threads(2, scenario, timeout=20.0) == [None] * 2
+
+
+@pytest.mark.parametrize("scenario", PLAIN, ids=lambda f: f.__name__)
+def test_by_a_hook(scenario: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything else where a hook communicates, which sees gradients only and not which of them are set."""
+    if scenario.__name__ == "a_group_of_some_ranks":
+        pytest.skip("the hook here is one of the default group")
+    real = Reducer.__init__
+
+    def with_hook(self: Reducer, *args: Any) -> None:
+        args[2].hook = default_hooks.allreduce_hook
+        real(self, *args)
+
+    monkeypatch.setattr(Reducer, "__init__", with_hook)
     assert run_threads(2, scenario, timeout=20.0) == [None] * 2
 
 
