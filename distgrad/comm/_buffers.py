@@ -90,7 +90,7 @@ class Beside:
             if number not in self._streams:
                 self._streams[number] = cuda.stream()
             ready = cuda.mark(cuda.current())
-        self._alive = [work for work in self._alive if not work.is_over()]
+        self._alive = [work for work in self._alive if not work.is_completed()]
         return BesideTask(self, function, arrays, buffer, self._streams[number], ready)
 
     def keep(self, work: "BesideWork") -> None:
@@ -167,10 +167,6 @@ class BesideWork(Work):
         if not self._queued.is_completed():
             return False
         return self._queued.exception() is not None or bool(self._task.done.done)
-
-    def is_over(self) -> bool:
-        """Whether nothing uses its arrays any more."""
-        return self.is_completed() and self._task.done is not None
 
     def exception(self) -> BaseException | None:
         """What the function failed with."""

@@ -6,6 +6,7 @@ for every other backend; and a thread watches what is in the queue for peers tha
 """
 
 import atexit
+import functools
 import importlib
 import sys
 import threading
@@ -124,15 +125,15 @@ class Watch:
     def _await(self, pending: _Pending) -> None:
         """Return when the operation is done, or after the abort."""
         nap = 1e-3
-        while not self._closed and not pending.done.done:
-            time.sleep(nap)
-            nap = min(2 * nap, _LONGEST_NAP)
-            try:
+        try:
+            while not self._closed and not pending.done.done:
+                time.sleep(nap)
+                nap = min(2 * nap, _LONGEST_NAP)
                 self._comm.check_async_error()
                 self._group._check_peers(time.monotonic() - pending.started, pending.doing)
-            except Exception as error:  # whatever it was, the group must not wait any longer
-                self._abort(pending, error)
-                return
+        except Exception as error:  # whatever it was, the group must not wait any longer
+            self._abort(pending, error)
+            return
         with self._changed:
             if self._pending and self._pending[0] is pending:
                 self._pending.popleft()
@@ -174,6 +175,7 @@ class Nccl(DeviceTransport):
             self._stream = streams().stream(urgent=True)
         self._watch = Watch(group, self._comm, self._device)
         _open.add(self)
+        _end_all_at_exit()
 
     def describe(self) -> str:
         """What it is, in words."""
@@ -182,12 +184,9 @@ class Nccl(DeviceTransport):
 
     def close(self, abort: bool = False) -> None:
         """End when all ranks have finished; with `abort`, at once."""
-        if not abort and self._watch.error is None:
-            try:
-                self._stream.synchronize()
-                self._group._barrier()  # nobody leaves while a peer's operation still waits for it
-            except CommError:
-                abort = True
+        if not abort:
+            self._stream.synchronize()
+            abort = self._watch.error is not None or not self._meet_at_the_end()
         self._watch.close()
         if abort:
             self._comm.abort()
@@ -196,6 +195,14 @@ class Nccl(DeviceTransport):
         if self._staged is not None:
             self._staged.close(abort)
         _open.discard(self)
+
+    def _meet_at_the_end(self) -> bool:
+        """Whether all ranks came: nobody leaves while a peer's operation still waits for it."""
+        try:
+            self._group._barrier()
+        except CommError:
+            return False
+        return True
 
     def leave(self) -> None:
         """End without meeting the peers, after this rank's part in what they have begun together."""
@@ -379,8 +386,15 @@ def _connect(group: "Communicator", device: int) -> Any:
 _open: "weakref.WeakSet[Nccl]" = weakref.WeakSet()
 
 
-@atexit.register
 def _end_all() -> None:
-    """Finish what the peers count on, which all of them have begun, and leave."""
     for transport in list(_open):
         transport.leave()
+
+
+@functools.cache
+def _end_all_at_exit() -> None:
+    """At the end of the program finish what peers count on, before they are told that this rank has left.
+
+    What is registered last runs first, hence not before the first transport is there.
+    """
+    atexit.register(_end_all)

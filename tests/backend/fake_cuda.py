@@ -77,7 +77,7 @@ class Queue:
     """Tasks in order, run by whoever needs them first."""
 
     def __init__(self) -> None:
-        self._tasks: deque[Task] = deque()
+        self._tasks: deque[Task | Mark] = deque()
         self._lock = threading.RLock()
         self._running = False
 
@@ -88,7 +88,7 @@ class Queue:
     def mark(self) -> Mark:
         """A mark behind all tasks."""
         mark = Mark(self)
-        self.add(lambda: setattr(mark, "passed", True))
+        self._tasks.append(mark)
         return mark
 
     def run(self, until: Mark | None = None) -> None:
@@ -105,8 +105,12 @@ class Queue:
     def _run_tasks(self, until: Mark | None) -> None:
         self._running = True
         try:
-            while self._tasks and not (until is not None and until.passed):
-                self._tasks.popleft()()
+            while self._tasks and not (until is not None and until.passed and not isinstance(self._tasks[0], Mark)):
+                task = self._tasks.popleft()
+                if isinstance(task, Mark):
+                    task.passed = True
+                else:
+                    task()
         finally:
             self._running = False
 

@@ -143,9 +143,35 @@ def test_ddp_between_processes(host: str, way: str) -> None:
     nodes = {"DISTGRAD_TOPOLOGY": "2x1"} if host == "hierarchical" else {}
     for mpi in installed_mpis():
         command = mpi.job(2, "-m", "tests.backend.ddp_job", "stand-in", host, way)
-        outcome = run_job(command, deadline=120.0, environment=nodes)
+        outcome = run_job(command, deadline=300.0, environment=nodes)
         assert outcome.code == 0 and outcome.output.count("all is well") == 2, outcome.output
         assert outcome.output.count(WAYS[way]) == 2
+
+
+NEVER_DESTROYED = """
+import time
+from tests.backend import fake_cupy
+installed = fake_cupy.installed(late=True)
+installed.__enter__()
+import distgrad
+from distgrad import comm
+comm.init_process_group("nccl")
+x = distgrad.ones(3, device="cuda")
+comm.all_reduce(x)
+if comm.get_rank() == 1:
+    time.sleep(1.5)
+    assert x.tolist() == [2, 2, 2]
+print(comm.get_backend(), "has ended", flush=True)
+"""
+
+
+def test_a_program_that_ends_without_destroying_nccl() -> None:
+    """The rank that ends first, before its last operation has run, still does its part."""
+    if not installed_mpis():
+        pytest.skip("no mpirun beside this Python; install distgrad[mpich]")
+    outcome = run_job(installed_mpis()[0].job(2, "-c", NEVER_DESTROYED), deadline=60.0)
+    assert outcome.code == 0 and outcome.output.count("nccl has ended") == 2, outcome.output
+    assert "aborted" not in outcome.output and not outcome.left
 
 
 def test_attention_in_parts(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
