@@ -18,6 +18,7 @@ from .._typing import Array
 from ..errors import CommError
 from ._calls import Call
 from ._communicator import Communicator, Options
+from ._mpi import MpiCommunicator, load
 from ._reduce import Carried, reduce_into
 from ._relay import Chunk, Relay
 from ._segment import share
@@ -71,7 +72,7 @@ class HierarchicalCommunicator(Communicator):
         self._node, self._window = self._share_node()
         owner = self._me.local < self._slices
         self._relay = Relay(base, [ranks[self._me.local] for ranks in nodes]) if owner else None
-        self._column = base.split(self._me.local if owner else None, self._me.node)
+        self._column = _split_quietly(base, self._me.local if owner else None, self._me.node)
 
     def _share_node(self) -> tuple[ShmCommunicator, Lane]:
         """The group of this rank's node, and the window on it."""
@@ -160,7 +161,7 @@ class HierarchicalCommunicator(Communicator):
         return self._base._irecv(buffer, source, tag)
 
     def _split(self, color: int | None, key: int, options: Options) -> Communicator | None:
-        self._meet()
+        self._barrier()
         base = self._base.split(color, key, options)
         return None if base is None else best_over(base, self.statistics)
 
@@ -174,6 +175,7 @@ class HierarchicalCommunicator(Communicator):
 
     def _barrier(self) -> None:
         self._meet()
+        self._node._barrier()
 
     def _empty(self, n: int, dtype: "np.dtype[np.generic]") -> Array:
         self._meet()
@@ -220,18 +222,19 @@ class HierarchicalCommunicator(Communicator):
                 output[part][columns] = table[self._me]
 
     def _all_to_all(self, output: Array, input: Array, gets: Sequence[int], puts: Sequence[int]) -> None:
-        self._meet()
+        self._barrier()
         self._base._all_to_all(output, input, gets, puts)
 
     # ---- meetings and cuts -------------------------------------------------------------------------------------
 
     def _meet(self) -> None:
-        """Return when all ranks have announced the same call, then when those of this node have come once more."""
+        """Return when all ranks have announced the same call; those of a node meet at least once more in every call."""
         self._base._barrier()
-        self._node._barrier()
 
     def _stages(self, buffer: Array, rows: int = 0) -> Iterator[slice]:
         """The parts of a buffer that pass through the window at one time, where `rows` of them lie side by side."""
+        if buffer.size == 0:
+            self._node._barrier()
         step = (self._window.capacity // rows if rows else self._stage) // buffer.itemsize
         for start in range(0, buffer.size, step):
             yield slice(start, min(start + step, buffer.size))
@@ -309,6 +312,14 @@ class HierarchicalCommunicator(Communicator):
         for columns, table in regions:
             for row, place in zip(rows[:, columns], self._places, strict=True):
                 row[...] = table[place]
+
+
+def _split_quietly(base: Communicator, color: int | None, key: int) -> Communicator | None:
+    """As `base.split`, but over MPI without a board: its ranks always come from a meeting of all."""
+    if not isinstance(base, MpiCommunicator):
+        return base.split(color, key)
+    comm = base.mpi_comm.Split(load().UNDEFINED if color is None else color, key)
+    return None if color is None else MpiCommunicator(comm, options=base.options)
 
 
 def best_over(base: Communicator, statistics: Statistics) -> Communicator:
