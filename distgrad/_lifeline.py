@@ -4,11 +4,13 @@ The kernel closes what a dying process has open, the last first, before it tells
 the parent sees the end of a rank before mpirun does, and can tell it from those that mpirun brings about.
 """
 
+import fcntl
 import os
 import socket
 import sys
 from contextlib import suppress
 
+_HIGH = 512  # a descriptor beyond those that a process usually has
 _PATIENCE = 0.1  # seconds for the first word of a rank that has connected
 
 _held: list[socket.socket] = []  # open as long as this process lives
@@ -38,9 +40,21 @@ def hold(name: str, rank: int) -> None:
     """Connect to the parent for as long as this process lives; does nothing where there is none."""
     if sys.platform != "linux":
         return
-    with suppress(OSError):  # the parent is on another host, or does not listen
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection = _last(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+    try:
         connection.connect(f"\0{name}")
         connection.send(str(rank).encode())
-        _held.append(connection)
-        os.register_at_fork(after_in_child=connection.close)  # a child must not seem to be the rank
+    except OSError:  # the parent is on another host, or does not listen
+        connection.close()
+        return
+    _held.append(connection)
+    os.register_at_fork(after_in_child=connection.close)  # a child must not seem to be the rank
+
+
+def _last(low: socket.socket) -> socket.socket:
+    """The same socket under a high number, so that it is among the first to be closed: before mpirun's own."""
+    with suppress(OSError):  # this process may open fewer files
+        high = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _HIGH)
+        low.close()
+        return socket.socket(fileno=high)
+    return low

@@ -22,7 +22,8 @@ from .._lifeline import accept, listen
 _LOOK = 0.02  # seconds between two looks for ranks that have not been seen yet, at first
 _LONGEST_LOOK = 1.0
 
-_AT_ONCE = 0.1  # seconds that mpirun needs at most to end the other ranks
+_AT_ONCE = 0.1  # seconds within which the ends of several ranks may be seen in another order
+_SOON = 3.0  # seconds that mpirun needs at most to end the other ranks
 
 _BY_MPIRUN = (None, signal.SIGKILL, signal.SIGTERM)  # statuses that ranks have because of another one
 
@@ -159,8 +160,18 @@ def _cause(ends: list[tuple[float, Death]]) -> Death | None:
         return None
     near = [death for at, death in ends if abs(at - first[0]) < _AT_ONCE]
     crashed = [death for death in near if death.status not in (0, *_BY_MPIRUN)]
-    left = [death for death in near if death.status == 0]  # os._exit(0), which mpirun takes for a crash
-    return (crashed or left or [first[1]])[0]
+    # os._exit(0), which mpirun takes for a crash: otherwise ranks end together, see comm/_farewell.py
+    left = [death for at, death in ends if death.status == 0 and 0 <= first[0] - at < _SOON]
+    return (crashed or left or _odd_one(near) or [first[1]])[0]
+
+
+def _odd_one(deaths: list[Death]) -> list[Death]:
+    """The one that ended in another way than all others, of three or more: mpirun ends all ranks by the same signal."""
+    by_status: dict[int | None, list[Death]] = {}
+    for death in deaths:
+        by_status.setdefault(death.status, []).append(death)
+    alone = [group for group in by_status.values() if len(group) == 1]
+    return alone[0] if len(by_status) == 2 and len(alone) == 1 else []
 
 
 def _status(descriptor: int) -> int | None:

@@ -12,7 +12,7 @@ from distgrad.launch import _deaths
 from distgrad.launch._deaths import Death, Deaths
 from tests.jobs import clean_environment
 
-KILLED, CRASHED, EXIT3 = signal.SIGKILL, signal.SIGSEGV, 3 << 8
+KILLED, TERMINATED, CRASHED, EXIT3 = signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, 3 << 8
 
 
 @pytest.mark.parametrize(
@@ -21,9 +21,12 @@ KILLED, CRASHED, EXIT3 = signal.SIGKILL, signal.SIGSEGV, 3 << 8
         ([(1.0, 2, KILLED), (1.01, 0, KILLED), (1.01, 1, KILLED)], 2),
         ([(1.0, 0, KILLED), (1.0, 1, CRASHED), (1.0, 2, KILLED)], 1),
         ([(1.0, 0, KILLED), (1.001, 1, EXIT3)], 1),  # the end of a peer was seen before
-        ([(1.0, 1, 0), (1.01, 0, KILLED), (1.02, 2, KILLED)], 1),  # os._exit(0)
+        ([(1.0, 1, 0), (1.51, 0, KILLED), (1.52, 2, KILLED)], 1),  # os._exit(0)
         ([(1.0, 1, 0), (9.0, 0, KILLED), (9.02, 2, KILLED)], 0),  # left in peace, long ago
         ([(1.0, 2, None), (1.01, 0, None)], 2),  # a kernel that tells no status
+        ([(1.0, 0, KILLED), (1.0, 1, TERMINATED), (1.0, 2, KILLED)], 1),  # MPICH's mpirun kills
+        ([(1.0, 0, TERMINATED), (1.0, 1, TERMINATED), (1.0, 2, KILLED)], 2),  # Open MPI's sends SIGTERM
+        ([(1.0, 0, KILLED), (1.0, 1, TERMINATED)], 0),
         ([(1.0, 0, 0), (1.0, 1, 0)], None),
         ([], None),
     ],
