@@ -13,7 +13,7 @@ from ._rows import MESSAGE, POSTED, POSTED_END, STEP, TURN, UNLISTED, WAIT, Rows
 
 LOOKS = 6  # of each rank of the circle, in vain
 PATIENCE = 0.3  # seconds, on one node
-PATIENCE_BETWEEN_NODES = 3.0  # networks may send a lost packet again
+PATIENCE_BETWEEN_NODES = 5.0  # networks may send a lost packet again
 
 _STUCK = (State.WAITING, State.MESSAGING, State.DEADLOCKED)
 

@@ -18,7 +18,7 @@ from ._calls import Call, Message
 from ._checks import is_own_part
 from ._communicator import Communicator, Options
 from ._dtypes import lookup
-from ._meeting import Meeting, WireMeeting, create_meeting
+from ._meeting import Meeting, Watcher, WireMeeting, create_meeting
 from ._mpi_files import forget as forget_mpi_files
 from ._reduce import divide
 from ._statistics import Statistics
@@ -232,10 +232,12 @@ class RequestWork(Work):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Poll until the request is done."""
-        watch = self._meeting.watch(self._message)
         started = time.monotonic()
+        watch: Watcher | None = None  # most waits are too short for one
 
         def look(waited: float) -> None:
+            nonlocal watch
+            watch = watch or self._meeting.watch(self._message)
             watch.look(waited)
             if timeout is not None and time.monotonic() - started > timeout:
                 raise CommTimeoutError(f"rank {self._group.rank} was still in {self._message} after {timeout:g} s")
@@ -245,7 +247,8 @@ class RequestWork(Work):
             while not self.is_completed():
                 patience.pause()
         finally:
-            watch.end()
+            if watch is not None:
+                watch.end()
         if self._error is not None:
             raise self._error
         return True

@@ -150,7 +150,7 @@ def test_between_nodes_it_takes_longer(monkeypatch: pytest.MonkeyPatch) -> None:
         each.put(TURN, LOOKS)
     now += 1.0
     assert circle.look() == []
-    now += 2.5
+    now += 4.5
     assert circle.look() == [0, 1]
 
 

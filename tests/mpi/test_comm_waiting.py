@@ -1,9 +1,5 @@
 """Ranks that wait: for messages, for each other in a circle, for one that is stuck. None waits in silence."""
 
-import ctypes
-import os
-import re
-import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -12,7 +8,7 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from distgrad.comm import Communicator
+from distgrad.comm import Communicator, _deadlock
 from distgrad.comm._communicator import Options
 from distgrad.comm._rows import PID
 from distgrad.errors import CommError, CommTimeoutError, DeadlockError, PeerLostError
@@ -27,6 +23,12 @@ def group(request: pytest.FixtureRequest) -> Communicator:
     found = make(request.param, Options(timeout=60, stall_warn=60))
     found.barrier()
     return found
+
+
+@pytest.fixture(autouse=True)
+def less_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These nodes are one machine, where no packet is lost."""
+    monkeypatch.setattr(_deadlock, "PATIENCE_BETWEEN_NODES", 0.6)
 
 
 @pytest.fixture(autouse=True)
@@ -213,97 +215,6 @@ def test_a_process_that_dies_on_another_node_is_named(backend: str) -> None:
         with pytest.raises(PeerLostError, match=rf"rank {LAST} \(process \d+.*\) died"):
             group.all_reduce(np.zeros(3))
         assert time.monotonic() - started < 5
-
-
-# ---- tables ----------------------------------------------------------------------------------------------------------
-
-
-def tables(capfd: pytest.CaptureFixture[str]) -> list[str]:
-    """The tables that each rank has printed."""
-    return list(MPI.COMM_WORLD.allgather(capfd.readouterr().err))
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_stall_prints_one_table_with_the_stack_of_the_late_one(
-    backend: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    group = make(backend, Options(timeout=60, stall_warn=1.0))
-    group.barrier()
-    if RANK == LAST:
-        load_data()
-    group.all_reduce(np.zeros(3))
-    texts = tables(capfd)
-    assert [text.count("has waited") for text in texts] == [1] + [0] * LAST, texts
-    assert re.search(r"rank 0: waits in call #\d+, all_reduce\(SUM, 3 float64 = 24 bytes\) at test_comm_wa", texts[0])
-    assert re.search(
-        rf"rank {LAST}: is in no call; last was .*barrier\(\).* ago; process \d+ is sleeping, in", texts[0]
-    )
-    assert re.search(r"test_comm_waiting.py:\d+ in load_data: time.sleep\(3\)", texts[0]), texts[0]
-    group.close()
-
-
-def load_data() -> None:
-    time.sleep(3)
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_waiting_for_a_message_prints_the_table(backend: str, capfd: pytest.CaptureFixture[str]) -> None:
-    group = make(backend, Options(timeout=60, stall_warn=0.5))
-    group.barrier()
-    if RANK == LAST:
-        load_data()
-        group.send(np.zeros(5, np.int8), 0, 3)
-    elif RANK == 0:
-        group.recv(np.zeros(5, np.int8), LAST, 3)
-    texts = tables(capfd)
-    assert [text.count("has waited") for text in texts] == [1] + [0] * LAST, texts
-    assert f"rank 0: waits in recv(from rank {LAST}, tag 3, 5 int8 = 5 bytes) at test_comm_waiting.py:" in texts[0]
-    assert "in load_data: time.sleep(3)" in texts[0]
-    group.close()
-
-
-@pytest.mark.parametrize("backend", ["shm", "hierarchical"])
-@pytest.mark.parametrize("lateness", ["stopped", "native"])
-def test_a_stopped_process_and_one_in_native_code(
-    backend: str, lateness: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    far = backend == "hierarchical" and SIZE < 4  # the late one is the first rank of its node, and cannot tell
-    group = make(backend, Options(timeout=60, stall_warn=2.5 if far else 0.5))
-    group.barrier()
-    if far:
-        time.sleep(2.5)  # until nothing is sent any more that was sent when the group was new
-        group.barrier()
-    if RANK == LAST:
-        seconds = 4.0 if far else 1.5
-        stop(seconds) if lateness == "stopped" else native(seconds)
-    group.barrier()
-    texts = tables(capfd)
-    wanted = "is stopped (SIGSTOP, or a debugger); `kill -CONT" if lateness == "stopped" else "is in native code"
-    assert texts[0].count("has waited") == 1, texts
-    assert (NO_NEWS if far else wanted) in texts[0], texts
-    group.close()
-
-
-NO_NEWS = "no news of it came from its node for"
-
-
-def stop(seconds: float) -> None:
-    with subprocess.Popen(["sh", "-c", f"sleep {seconds}; kill -CONT {os.getpid()}"]):
-        os.kill(os.getpid(), signal.SIGSTOP)
-
-
-def native(seconds: float) -> None:
-    ctypes.PyDLL(None).usleep(round(seconds * 1e6))  # which keeps the interpreter's lock
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_short_waits_print_nothing(backend: str, capfd: pytest.CaptureFixture[str]) -> None:
-    group = make(backend, Options(timeout=60, stall_warn=30.0))
-    for _ in range(3):
-        time.sleep(0.05 * RANK)
-        group.barrier()
-    assert tables(capfd) == [""] * SIZE
-    group.close()
 
 
 def test_a_message_to_one_that_has_left_is_an_error(group: Communicator) -> None:
