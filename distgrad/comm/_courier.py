@@ -21,6 +21,7 @@ from ._rows import (
     BELL,
     CONDITION,
     ENTERED,
+    GAVE_UP,
     MIRRORED,
     REPORTED,
     ROW,
@@ -70,7 +71,8 @@ class Courier:
     def push(self) -> None:
         """Send this node's rows now, whether or not anybody waits; called by a rank that ends."""
         with self._lock:
-            self._deliver()
+            if not self._closing:
+                self._deliver()
 
     def close(self) -> None:
         """Send the rows once more, say goodbye to the other nodes and end the thread."""
@@ -85,7 +87,7 @@ class Courier:
     # ---- the thread --------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while not self._closing:
+        while not self._closing and not self._is_over():
             with self._lock:
                 self._attend(time.monotonic_ns())
                 links = [link for link in self._links if link.is_open]
@@ -99,7 +101,13 @@ class Courier:
                     if link.is_open and link.channel in ready:
                         self._hear(link)
         with self._lock:
+            self._closing = True
             self._say_goodbye()
+
+    def _is_over(self) -> bool:
+        """Whether this rank gave up, and nobody wants to hear of it any more."""
+        gave_up = self._rows.state(self._rows.rank) in GAVE_UP
+        return gave_up and time.monotonic_ns() > self._active_until + 2 * FRESH * _NS
 
     def _pause(self) -> float:
         now = time.monotonic_ns()
