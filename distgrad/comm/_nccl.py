@@ -70,10 +70,9 @@ def nccl_version() -> int:
 
 
 class _Pending(NamedTuple):
-    """An operation in the queue: the event of its end, what it works on, and what it is."""
+    """An operation in the queue: the event of its end, and what it is."""
 
     done: Any
-    arrays: Sequence[Array]
     doing: str
     started: float
 
@@ -97,12 +96,12 @@ class Watch:
         self._closed = False
         threading.Thread(target=self._run, name=f"distgrad-nccl-{group.rank}", daemon=True).start()
 
-    def add(self, done: Any, arrays: Sequence[Array], doing: str) -> None:
-        """Look after an operation, and keep its arrays until it is done."""
+    def add(self, done: Any, doing: str) -> None:
+        """Look after an operation."""
         with self._changed:
             while self._pending and self._pending[0].done.done:
                 self._pending.popleft()
-            self._pending.append(_Pending(done, arrays, doing, time.monotonic()))
+            self._pending.append(_Pending(done, doing, time.monotonic()))
             self._changed.notify()
 
     def close(self) -> None:
@@ -322,7 +321,7 @@ class Nccl(DeviceTransport):
                 raise CommError(f"NCCL refused {self._group._call} on rank {self.rank}: {error}") from error
             done = cuda.mark(self._stream)
             current.wait_event(done)
-        self._watch.add(done, arrays, f"waiting for NCCL in {self._group._call}")
+        self._watch.add(done, f"waiting for NCCL in {self._group._call}")
 
     def _reducible(self, buffer: Array, op: ReduceOp) -> tuple[Array, int, int] | None:
         """The buffer as NCCL reduces it, with NCCL's numbers for its dtype and `op`; None where it cannot."""

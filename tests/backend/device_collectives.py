@@ -202,6 +202,18 @@ def _keep_sum(group: Communicator, buffer: Any, seen: list[Any]) -> None:
     seen.append((backend.streams.current(), total))
 
 
+def check_let_go(group: Communicator, place: Place, n: int) -> None:
+    """Nobody waits for an operation, and its input is let go before it has run: its memory must not be used again."""
+    group.broadcast(place.array(data(group.rank, n, "float32")))  # the ranks choose their way
+    source, output = place.array(data(group.rank, n, "float32")), place.empty(group.size * n, "float32")
+    group.submit(lambda source=source: group.all_gather(output, source), [output])
+    del source
+    place.stream.synchronize()  # whatever comes next there would take the memory
+    group.barrier()  # no rank has waited for the operation so far
+    place.xp.cuda.Device(place.number).synchronize()
+    assert np.array_equal(output.get(), np.concatenate(everyone(group, n, "float32")))
+
+
 def check_temporary_buffers(group: Communicator, place: Place, n: int) -> None:
     """A buffer that is let go while it is sent: its memory is the next array's, in the stream's order."""
     for root in range(group.size):
@@ -290,8 +302,9 @@ def cases() -> list[tuple[str, Check]]:
         add(check_all_reduce, 700, dtype, ReduceOp.BXOR)
         add(check_all_reduce, 700, dtype, ReduceOp.PRODUCT)
     for n in (1, 5000):
-        for check in (check_start_all_reduce, check_wait_elsewhere, check_nobody_waits, check_temporary_buffers):
+        for check in (check_start_all_reduce, check_wait_elsewhere, check_nobody_waits, check_let_go):
             add(check, n)
+        add(check_temporary_buffers, n)
         add(check_point_to_point, n)
     for check in (check_mixture, check_default_stream):
         add(check)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from distgrad import cuda
-from distgrad.comm import Communicator, ReduceOp, _staged, _transports, get_default, run_threads
+from distgrad.comm import Communicator, ReduceOp, _buffers, _staged, _transports, get_default, run_threads
 from distgrad.comm._serial import SerialCommunicator
 from distgrad.comm._shm import ShmCommunicator
 from distgrad.errors import CollectiveMismatchError, CommError
@@ -366,6 +366,12 @@ def test_a_missing_wait_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(wanted) >= 11, wanted
     unnoticed = [site for site in sorted(wanted) if not fails_without(monkeypatch, site[:2])]
     assert unnoticed == []
+
+
+def test_memory_that_is_let_go_too_early_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_buffers.Beside, "keep", lambda self, work: None)
+    with pytest.raises(AssertionError):
+        on_ranks(lambda group, place: run(group, place, dict(CASES)["let_go-5000"]), "threads", "nccl")
 
 
 def fails_without(monkeypatch: pytest.MonkeyPatch, site: Site) -> bool:
