@@ -12,6 +12,7 @@ from ._ddp import DistributedDataParallel as DistributedDataParallel
 from ._join import Join as Join
 from ._join import Joinable as Joinable
 from ._join import JoinHook as JoinHook
+from ._local_sgd import PostLocalSGDOptimizer as PostLocalSGDOptimizer
 from ._sentinel import Sentinel as Sentinel
 from ._sync_batchnorm import SyncBatchNorm as SyncBatchNorm
 from ._zero import ZeroRedundancyOptimizer as ZeroRedundancyOptimizer

@@ -1,4 +1,4 @@
-"""What saves memory under DistributedDataParallel: activation checkpoints and sparse gradients; for every rank."""
+"""What saves memory or communication: activation checkpoints, sparse gradients, local steps; for every rank."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,12 @@ import numpy as np
 
 import distgrad as dg
 from distgrad import Tensor, nn, optim
-from distgrad.parallel import DistributedDataParallel, ZeroRedundancyOptimizer
+from distgrad.parallel import (
+    DistributedDataParallel,
+    PeriodicModelAverager,
+    PostLocalSGDOptimizer,
+    ZeroRedundancyOptimizer,
+)
 from distgrad.utils.checkpoint import checkpoint
 from tests.parallel.models import Dense, close, grads, loss, values, whole_batch
 from tests.parallel.scenarios import backward, everyone, mine, place
@@ -202,3 +207,32 @@ def sparse_and_shared_out() -> None:
         assert "got a sparse gradient of shape [11, 4]" in str(error)
     else:
         raise AssertionError("a sparse gradient was shared out")
+
+
+# ---- local steps -----------------------------------------------------------------------------------------------------
+
+
+@scenario
+def steps_apart_and_averages() -> None:
+    net = Dense(5, 3)
+    averager = PeriodicModelAverager(period=2, warmup_steps=1)
+    optimizer = PostLocalSGDOptimizer(optim.SGD(net.parameters(), lr=0.1, momentum=0.9), averager)
+    clock = optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
+    alike = []
+    for step in range(4):
+        optimizer.zero_grad()
+        x, y = whole_batch(step)
+        loss(net(mine(x)), mine(y)).backward()
+        optimizer.step()
+        clock.step()
+        before = everyone(net.weight.tolist())
+        alike.append(all(other == before[0] for other in before))
+    assert alike == [False, True, False, True]  # steps are counted from 0: averages at 1 and 3
+    state = optimizer.state_dict()
+    assert state["step"] == 4 and state["param_groups"][0]["lr"] == 0.1 / 16
+    again = PostLocalSGDOptimizer(optim.SGD(net.parameters(), lr=0.1, momentum=0.9), PeriodicModelAverager(2))
+    again.load_state_dict(state)
+    assert again.averager.step == 4 and again.param_groups[0]["lr"] == 0.1 / 16
+    assert (
+        again.state[net.weight]["momentum_buffer"].tolist() == optimizer.state[net.weight]["momentum_buffer"].tolist()
+    )
