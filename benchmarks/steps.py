@@ -302,7 +302,13 @@ def draw(figure: Any, result: dict[str, Any]) -> None:
         ]
         axes.bar(places, middle, 0.9 * width, yerr=errors, capsize=2, label=side)
     axes.axhline(1, color="black", linewidth=0.8)
-    axes.set(ylabel="time of distgrad / time of the other", title="A training step: below 1, distgrad is faster")
+    axes.set(
+        yscale="log",
+        ylabel="time of distgrad / time of the other",
+        title="A training step: below 1, distgrad is faster",
+    )
+    axes.set_yticks([0.25, 0.5, 1, 2, 4], ["1/4", "1/2", "1", "2", "4"])
+    axes.minorticks_off()
     axes.set_xticks(range(len(workloads)), workloads)
     if sides:
         axes.legend()
