@@ -13,8 +13,6 @@ from contextlib import suppress
 _HIGH = 512  # a descriptor beyond those that a process usually has
 _PATIENCE = 0.1  # seconds for the first word of a rank that has connected
 
-_held: list[socket.socket] = []  # open as long as this process lives
-
 
 def listen(name: str) -> socket.socket | None:
     """Where ranks that know this name can connect; None where the system has no sockets of that kind."""
@@ -47,8 +45,8 @@ def hold(name: str, rank: int) -> None:
     except OSError:  # the parent is on another host, or does not listen
         connection.close()
         return
-    _held.append(connection)
-    os.register_at_fork(after_in_child=connection.close)  # a child must not seem to be the rank
+    held = connection.detach()  # closed by the kernel alone: Python would do so before the rank has ended
+    os.register_at_fork(after_in_child=lambda: os.close(held))  # a child must not seem to be the rank
 
 
 def _last(low: socket.socket) -> socket.socket:
