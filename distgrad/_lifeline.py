@@ -46,7 +46,13 @@ def hold(name: str, rank: int) -> None:
         connection.close()
         return
     held = connection.detach()  # closed by the kernel alone: Python would do so before the rank has ended
-    os.register_at_fork(after_in_child=lambda: os.close(held))  # a child must not seem to be the rank
+    owner = os.getpid()
+
+    def let_go() -> None:
+        if os.getppid() == owner:  # a child must not seem to be the rank; a child's child has no line any more
+            os.close(held)
+
+    os.register_at_fork(after_in_child=let_go)
 
 
 def _last(low: socket.socket) -> socket.socket:
