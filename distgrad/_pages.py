@@ -6,6 +6,8 @@
 import sys
 import threading
 from collections.abc import Callable
+from importlib.abc import Loader
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 from typing import Any
@@ -30,6 +32,33 @@ class Page(ModuleType):
         return getattr(self, name)
 
 
+class _Meanwhile(Loader):
+    """Keeps a module from being loaded twice, where its import begins with the loading of a page that needs it too.
+
+    Python looks into sys.modules before it asks the package for its path, which loads the page, and not afterwards.
+    """
+
+    def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """A finder of `sys.meta_path`: knows what is there already."""
+        is_there = target is None and name in sys.modules and name.rpartition(".")[0] in _names
+        return ModuleSpec(name, self) if is_there else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """The module that is there, with its own spec beside the new one."""
+        module = sys.modules[spec.name]
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing is executed again."""
+        assert module.__spec__ is not None
+        module.__spec__ = module.__spec__.loader_state
+
+
+_names: set[str] = set()  # of pages
+sys.meta_path.insert(0, _Meanwhile())
+
+
 def page(name: str) -> Any:
     """The module of this full name: as it is if it was imported, else to be loaded on first use."""
     if name in sys.modules:
@@ -41,6 +70,7 @@ def page(name: str) -> Any:
     module.__dict__.pop("__path__", None)  # the import of a module inside asks for it, and so loads the package first
     module.__class__ = Page
     sys.modules[name] = module
+    _names.add(name)
     return module
 
 

@@ -56,3 +56,19 @@ def test_an_error_in_its_code_shows_each_time(written: Path) -> None:
     for _ in range(2):
         with pytest.raises(ValueError, match="broken"):
             module.value  # noqa: B018
+
+
+def test_a_module_of_a_page_is_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "package_of_the_test"
+    package.mkdir()
+    (package / "__init__.py").write_text("from ._inside import state")
+    (package / "_inside.py").write_text("state = []")
+    monkeypatch.syspath_prepend(tmp_path)
+    page("package_of_the_test")
+    from package_of_the_test._inside import state  # type: ignore[import-not-found]
+
+    inside = sys.modules["package_of_the_test._inside"]
+    assert sys.modules["package_of_the_test"].state is state is inside.state  # type: ignore[attr-defined]
+    assert inside.__spec__ is not None and inside.__spec__.origin == str(package / "_inside.py")
+    for name in ("package_of_the_test", "package_of_the_test._inside"):
+        del sys.modules[name]
