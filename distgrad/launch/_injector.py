@@ -4,8 +4,8 @@ import ctypes
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterable
+from time import monotonic, sleep
 from typing import Any, NoReturn
 
 from .._parameter import Parameter
@@ -42,7 +42,7 @@ _STRIKES: dict[str, Callable[[Fault], Any]] = {
     "exc": _raise(ChaosError),
     "oom": _raise(MemoryError),
     "interrupt": _send(signal.SIGINT),
-    "stall": lambda fault: time.sleep(fault.value),
+    "stall": lambda fault: sleep(fault.value),
     "slow": _nothing,
     "nan": _nothing,
 }
@@ -61,7 +61,7 @@ class Injector:
         self._rank = rank
         self._step = 1
         self._slow = 1.0
-        self._began = time.monotonic()  # the step
+        self._began = monotonic()  # the step
 
     def install(self) -> None:
         """Listen to the steps of the training that is to come; without faults, nothing is installed."""
@@ -89,7 +89,7 @@ class Injector:
 
     def _after_update(self, optimizer: object, args: object, kwargs: object) -> None:
         self._step += 1
-        self._began = time.monotonic()
+        self._began = monotonic()
 
     def _at_operation(self, op: object, node: object, inputs: object, outputs: object) -> None:
         if node is not None:
@@ -99,7 +99,7 @@ class Injector:
         if "nan" in self.reach("backward"):
             _poison(leaves)
         if self._slow > 1:
-            time.sleep((self._slow - 1) * (time.monotonic() - self._began))
+            sleep((self._slow - 1) * (monotonic() - self._began))
 
 
 def _poison(leaves: list[Any]) -> None:

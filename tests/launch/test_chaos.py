@@ -143,8 +143,8 @@ def test_a_nan_in_one_gradient_of_one_step() -> None:
 def test_stalls_and_slow_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     naps: list[float] = []
     now = iter(range(100))
-    monkeypatch.setattr("distgrad.launch._injector.time.sleep", naps.append)
-    monkeypatch.setattr("distgrad.launch._injector.time.monotonic", lambda: float(next(now)))
+    monkeypatch.setattr("distgrad.launch._injector.sleep", naps.append)
+    monkeypatch.setattr("distgrad.launch._injector.monotonic", lambda: float(next(now)))
     Training("stall@rank=0,step=1,seconds=2.5;slow@rank=0,step=2,factor=3").run(3)
     assert naps == [2.5, 2.0, 2.0]
 
