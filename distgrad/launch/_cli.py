@@ -1,6 +1,6 @@
 """The launcher's entry: reads the command line and hands it to whoever does the work.
 
-The parent of `-n` starts mpirun and waits: it loads neither NumPy nor MPI nor what a rank needs (`_run`, `_doctor`).
+The parent of `-n` starts mpirun and waits: it loads neither NumPy nor MPI nor what a rank needs (`_run`).
 """
 
 import sys

@@ -18,7 +18,6 @@ examples:
   mpirun -n 4 python -m distgrad.launch train.py --lr 0.1  the same, for those who write their own mpirun line
   python -m distgrad.launch --hosts a:4,b:4 -m package.train
   python -m distgrad.launch -n auto --max-restarts 3 --log-dir logs train.py
-  python -m distgrad.launch --doctor                       what is here, and what would be used
 """
 
 AUTO = 0  # `-n auto`, before it is known what that means here
@@ -30,7 +29,6 @@ class Request(NamedTuple):
     nproc: int | None  # None: this process runs the script itself
     hosts: tuple[Host, ...]
     is_module: bool
-    doctor: bool
     bind: str | None
     env: tuple[tuple[str, str], ...]  # variables for the ranks
     tag_output: bool
@@ -69,7 +67,6 @@ def parse(argv: Sequence[str]) -> Request:
         nproc=nproc,
         hosts=hosts,
         is_module=given.is_module,
-        doctor=given.doctor,
         bind=given.bind,
         env=tuple(map(_variable, given.env)),
         tag_output=given.tag_output,
@@ -137,10 +134,6 @@ def _ranks_on(hosts: tuple[Host, ...], nproc: int | None) -> int:
 
 
 def _check(request: Request) -> None:
-    if request.doctor:
-        if request.script is not None:
-            raise LaunchError(f"expected --doctor without a script, got {request.script!r}; leave one out")
-        return
     if request.script is None:
         raise LaunchError("expected a script to run, got none; write `python -m distgrad.launch [-n N] train.py`")
     if request.bind not in (None, "none") and request.nproc is None:
@@ -194,7 +187,6 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
     add("--bind", choices=POLICIES, metavar="|".join(POLICIES), help="with -n: the cores that each rank stays on")
     add("-x", "--env", metavar="NAME[=VALUE]", action="append", default=[], help="a variable for all ranks")
     add("-m", "--module", dest="is_module", action="store_true", help="script is a module, as with `python -m`")
-    add("--doctor", action="store_true", help="say what was found, what would be used, and how to mend what is wrong")
     # torchrun's, which say what is so anyway
     add("--standalone", action="store_true", help=argparse.SUPPRESS)
     add("--nnodes", type=_one_node, help=argparse.SUPPRESS)

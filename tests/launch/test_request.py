@@ -68,7 +68,6 @@ MISTAKES = {
     "env not set": (["-x", "NOT_SET_HERE", SCRIPT], r"expected --env NOT_SET_HERE to be set.*NOT_SET_HERE=VALUE"),
     "restarts": (["--max-restarts", "-1", SCRIPT], r"expected a whole number of restarts, 0 or more, got '-1'"),
     "log file": (["--log-dir", SCRIPT, SCRIPT], r"expected a directory for --log-dir, got the file .*faults\.py"),
-    "doctor and script": (["--doctor", SCRIPT], r"expected --doctor without a script, got .*faults\.py"),
     "two numbers": (["-n", "2", "--nproc-per-node", "2", SCRIPT], r"expected -n N or --nproc-per-node N, got both"),
     "nodes": (["--nnodes", "2", SCRIPT], r"expected 1 \(name several hosts with --hosts a:4,b:4\), got '2'"),
     "missing hostfile": (["-n", "2", "--hostfile", "nowhere", SCRIPT], r"expected a host file, but 'nowhere' does not"),
