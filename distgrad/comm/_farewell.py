@@ -1,10 +1,10 @@
 """The wait at the end of a program for ranks that still run: MPI_Finalize would do so in silence and for ever."""
 
-import sys
 import time
 
 from ..errors import CommTimeoutError, PeerLostError
 from ._communicator import Options
+from ._last_words import announce
 from ._process import DEAD, STOPPED
 from ._rows import GAVE_UP, Rows, State
 from ._table import fate, table
@@ -59,9 +59,7 @@ def _tell(rows: Rows, late: list[int], waited: float) -> None:
     """The lowest of the ranks that have ended speaks for all of them."""
     if min(rank for rank in rows.here if rank not in late) == rows.rank:
         names = ", ".join(map(str, late))
-        print(
+        announce(
             f"distgrad: rank {rows.rank} has ended its program and has waited {waited:.1f} s for the end of rank "
-            f"{names}\n{table(rows)}",
-            file=sys.stderr,
-            flush=True,
+            f"{names}\n{table(rows)}\n"
         )

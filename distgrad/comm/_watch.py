@@ -1,6 +1,5 @@
 """What a rank does while it waits long: it says so on the board, and looks for why what it waits for does not come."""
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -9,6 +8,7 @@ from ..errors import CollectiveMismatchError, CommTimeoutError, DeadlockError, P
 from ._calls import Message
 from ._communicator import Options
 from ._deadlock import Circle
+from ._last_words import announce
 from ._process import DEAD, call_site
 from ._rows import (
     GAVE_UP,
@@ -180,8 +180,7 @@ class Watch:
             f"distgrad: rank {rows.rank} has waited {waited:.1f} s for {names} in {self._doing()}\n{table(rows)}\n"
             f"  (an error after {self._options.timeout:g} s; launch --timeout and --stall-warn change these times)\n"
         )
-        sys.stderr.write(text)
-        sys.stderr.flush()
+        announce(text)
 
 
 def check_alone(rows: Rows, options: Options, peer: int, waited: float, doing: str) -> None:

@@ -101,19 +101,19 @@ def test_timeout_names_who_is_missing() -> None:
     assert time.monotonic() - started < 2
 
 
-def test_stall_is_reported_once_by_the_lowest_waiting_rank(capsys: pytest.CaptureFixture[str]) -> None:
+def test_stall_is_reported_once_by_the_lowest_waiting_rank(capfd: pytest.CaptureFixture[str]) -> None:
     first, second, third = boards(3, stall_warn=0.03)
     together(lambda: enter(first, SUM), lambda: enter(second, SUM), lambda: (time.sleep(0.3), enter(third, SUM))[0])
-    text = capsys.readouterr().err
+    text = capfd.readouterr().err
     assert text.count("has waited") == 1
     assert "distgrad: rank 0 has waited" in text and "rank 1: waits in call #1" in text
     assert f"rank 2: has made no call in this group; process {os.getpid()} is" in text
 
 
-def test_no_report_before_the_time(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_report_before_the_time(capfd: pytest.CaptureFixture[str]) -> None:
     first, second = boards(2, stall_warn=5)
     together(lambda: enter(first, SUM), lambda: (time.sleep(0.05), enter(second, SUM))[0])
-    assert capsys.readouterr().err == ""
+    assert capfd.readouterr().err == ""
 
 
 def test_a_rank_that_left_is_named() -> None:

@@ -45,20 +45,20 @@ def end_peer(board: Board, after: float) -> None:
     threading.Timer(after, lambda: board._words.__setitem__(ROW + STATE, State.FINISHED)).start()
 
 
-def test_it_ends_with_the_peer(peer: "subprocess.Popen[bytes]", capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_ends_with_the_peer(peer: "subprocess.Popen[bytes]", capfd: pytest.CaptureFixture[str]) -> None:
     board = board_with(peer)
     end_peer(board, after=0.3)
     start = time.monotonic()
     await_peers(board.rows, PATIENT)
     assert 0.25 < time.monotonic() - start < 20
-    assert capsys.readouterr().err == ""
+    assert capfd.readouterr().err == ""
 
 
-def test_a_late_peer_is_named_once(peer: "subprocess.Popen[bytes]", capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_late_peer_is_named_once(peer: "subprocess.Popen[bytes]", capfd: pytest.CaptureFixture[str]) -> None:
     board = board_with(peer)
     end_peer(board, after=0.5)
     await_peers(board.rows, Options(timeout=60, stall_warn=0.01))
-    assert capsys.readouterr().err.count("rank 0 has ended its program and has waited") == 1
+    assert capfd.readouterr().err.count("rank 0 has ended its program and has waited") == 1
 
 
 def test_a_peer_that_dies(peer: "subprocess.Popen[bytes]") -> None:
