@@ -35,7 +35,7 @@ def _installed_family() -> str | None:
     for prefix in _prefixes():
         for name in _NAMES:
             library = Path(prefix, "lib", name)
-            if library.exists():
+            if library.exists() and _can_be_loaded(library):
                 return _family_of_file(library)
     return None
 
@@ -46,6 +46,12 @@ def _prefixes() -> list[str]:
     if site.ENABLE_USER_SITE and site.USER_BASE:
         found.append(os.path.abspath(site.USER_BASE))
     return [prefix for prefix in (*found, sys.base_exec_prefix) if prefix != "/usr"]
+
+
+def _can_be_loaded(library: Path) -> bool:
+    """Not a line of text for linkers, `INPUT(libmpi.so.12)`, as wheels have under the short name: mpi4py goes on."""
+    with library.open("rb") as file:
+        return file.read(4) == b"\x7fELF"
 
 
 def _family_of_file(library: Path) -> str | None:

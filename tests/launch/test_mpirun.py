@@ -154,13 +154,25 @@ def installed(prefix: Path, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delitem(sys.modules, "mpi4py", raising=False)
     (prefix / "lib").mkdir()
-    (prefix / "lib" / file).touch()
+    (prefix / "lib" / file).write_bytes(b"\x7fELF")
     (prefix / "lib" / ".".join(file.split(".")[:3])).symlink_to(file)
     (prefix / "site" / "mpi4py").mkdir(parents=True)
     (prefix / "site" / "mpi4py" / "__init__.py").touch()
     (prefix / "site" / "mpi4py" / "MPI.openmpi.abi3.so").touch()
     monkeypatch.syspath_prepend(str(prefix / "site"))
     monkeypatch.setattr(sys, "exec_prefix", str(prefix))
+
+
+@pytest.mark.parametrize(("file", "family"), [("libmpi.so.40", "openmpi"), ("libmpi.so.12", "hydra")])
+def test_a_text_for_linkers_is_passed_over(
+    file: str, family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the wheels, where `libmpi.so` is one and the library has its number in its name."""
+    installed(tmp_path, monkeypatch, f"{file}.1")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "hydra_pmi_proxy").touch()
+    (tmp_path / "lib" / "libmpi.so").write_text(f"INPUT({file})\n")
+    assert _library._installed_family() == family
 
 
 @pytest.mark.parametrize("doubt", ["MPI4PY_LIBMPI", "compiled", "unknown"])
