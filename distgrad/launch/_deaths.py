@@ -188,11 +188,14 @@ def _status(descriptor: int) -> int | None:
 
 
 def _ranks_below(pid: int) -> list[tuple[int, Job]]:
-    """The ranks among the descendants of a process."""
+    """The ranks among the descendants of mpirun.
+
+    What only Slurm has numbered is none of them, but a helper of mpirun: srun starts one on each node.
+    """
     found = []
     for child in _children(pid):
         job = read_job(_environment_of(child))
-        if job.in_mpi_job:
+        if job.in_mpi_job and job.kind != "slurm":
             found.append((child, job))
         else:
             found += _ranks_below(child)

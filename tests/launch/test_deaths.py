@@ -82,6 +82,33 @@ def test_processes(number: int) -> None:
     assert cause.status in (number, None)  # None before Linux 6.15
 
 
+BY_SRUN = """
+import os, subprocess, sys
+names = {"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_STEP_ID": "0"}
+helper = (
+    "import os, subprocess\\n"
+    "names = {'PMI_RANK': '0', 'PMI_SIZE': '1', 'MPI_LOCALRANKID': '0', 'MPI_LOCALNRANKS': '1'}\\n"
+    "rank = ['sh', '-c', 'sleep 0.5; exit ' + os.environ['CODE']]\\n"
+    "subprocess.Popen(rank, env={**os.environ, **names}).wait()\\n"
+    "os._exit(255)\\n"
+)
+subprocess.Popen([sys.executable, "-c", helper], env={**os.environ, **names, "CODE": sys.argv[1]}).wait()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="process descriptors are Linux's")
+@pytest.mark.parametrize("code", [0, 3])
+def test_helpers_that_srun_starts_for_mpirun_are_no_ranks(code: int) -> None:
+    """They have Slurm's variables of a task, and Open MPI's end with 255 when the job has ended in peace."""
+    environment = {name: value for name, value in clean_environment().items() if not name.startswith("SLURM")}
+    process = subprocess.Popen([sys.executable, "-c", BY_SRUN, str(code)], env=environment)
+    deaths = Deaths(process.pid, f"distgrad-test-{process.pid}")
+    process.wait(30)
+    cause = deaths.first()
+    assert (cause is None) == (code == 0), cause
+    assert cause is None or cause.status in (code << 8, None)
+
+
 def test_a_job_that_ends_in_peace() -> None:
     before = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
     process = subprocess.Popen(["sleep", "0.3"], env=clean_environment())
