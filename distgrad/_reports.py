@@ -13,6 +13,7 @@ from typing import NamedTuple
 KEYBOARD_INTERRUPT_CODE = 128 + signal.SIGINT
 
 _BEGAN = "began"
+_DONE = "done "  # before a rank
 _FOLDER = "/tmp"  # for the inbox where files must have names; Python's tempfile would take long to load
 
 
@@ -55,12 +56,16 @@ class Inbox:
 
     def read(self) -> list[Report]:
         """The reports so far: the error that began it first, then by time."""
-        reports = [Report(*json.loads(line)) for line in self._lines() if line != _BEGAN]
+        reports = [Report(*json.loads(line)) for line in self._lines() if line.startswith("[")]
         return sorted(reports, key=lambda report: (report.secondary, report.time))
 
     def job_began(self) -> bool:
         """Whether a rank has said that it met the others (`post_beginning`)."""
         return _BEGAN in self._lines()
+
+    def done(self) -> list[int]:
+        """The ranks that have come to the end of their program in an elastic job (`post_done`)."""
+        return sorted(int(line.removeprefix(_DONE)) for line in self._lines() if line.startswith(_DONE))
 
     def _lines(self) -> list[str]:
         text = os.pread(self._file, os.fstat(self._file).st_size, 0).decode()
@@ -92,6 +97,11 @@ def post(report: Report, inbox: int) -> bool:
 def post_beginning(inbox: int) -> bool:
     """Say that the ranks have met and the script starts."""
     return _append(_BEGAN, inbox)
+
+
+def post_done(rank: int, inbox: int) -> bool:
+    """Say that this rank has come to the end of its program, of which the status of mpirun does not tell."""
+    return _append(f"{_DONE}{rank}", inbox)
 
 
 def _append(line: str, inbox: int) -> bool:

@@ -53,6 +53,10 @@ class Listener(Protocol):
         """All shards of this rank have ended."""
         ...
 
+    def void_step(self) -> None:
+        """A rank has died, nothing of the step counts: everything becomes what it was when the step began."""
+        ...
+
 
 class _Here(threading.local):
     """What holds in one thread: ranks may be threads of one process."""

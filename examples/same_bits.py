@@ -91,6 +91,7 @@ def main() -> None:
             if dist.get_rank() == 0:
                 torch.save({**{name: part.state_dict() for name, part in parts.items()}, "done": done}, args.checkpoint)
             return
+    dist.barrier()  # with `--elastic`, rank 0 may have died in the last step: here the others notice
     if dist.get_rank() == 0:
         print("sha256", torch.fingerprint(model, optimizer))
 

@@ -66,6 +66,7 @@ class CheckpointManager:
         self.keep = keep
         self.timeout = timeout
         group = get_default() if process_group is None else process_group
+        self._group = group
         self._rank, self._ranks = group.rank, group.size
         self._run = group.broadcast_object(secrets.token_hex(4))  # tells parts from those of a run that broke off
         self._thread: threading.Thread | None = None
@@ -87,6 +88,7 @@ class CheckpointManager:
             CheckpointError: this one, if `blocking`, or the one before could not be written.
         """
         self.wait()
+        self._rank, self._ranks = self._group.rank, self._group.size  # of an elastic group, they change
         leaves: list[_Leaf] = []
         skeleton = _without_tensors(state, leaves)
         mine = {str(leaf.number): leaf.tensor.detach().cpu().clone() for leaf in self._share(leaves)}
@@ -133,6 +135,8 @@ class CheckpointManager:
         names = [self._part(rank) for rank in range(self._ranks)]
         deadline = time.monotonic() + self.timeout
         while missing := [name for name in names if not (folder / name).exists()]:
+            if self._group.size != len(names):
+                return  # a rank has died while it wrote; the checkpoint before stays the newest
             if time.monotonic() > deadline:
                 raise CheckpointError(
                     f"expected all parts of {str(folder)!r} within {self.timeout:g} s, got none of "

@@ -7,6 +7,7 @@ the job hangs for ever on both MPICH and Open MPI.
 import atexit
 import faulthandler
 import os
+import signal
 import sys
 import threading
 import time
@@ -15,10 +16,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import NoReturn
 
 from .._environment import job, pmi_descriptor, raise_at_interrupt, tell_hydra
 from .._parent_death import die_with_parent
-from .._reports import KEYBOARD_INTERRUPT_CODE, Report, open_inbox, post_beginning
+from .._reports import KEYBOARD_INTERRUPT_CODE, Report, open_inbox, post_beginning, post_done
 from ..errors import BackendUnavailableError, CommError, PeerLostError
 from . import _mpi_files
 from ._last_words import deliver, drain
@@ -41,6 +43,7 @@ class _Hooks:
     inbox: int | None = None  # descriptor: the launcher's parent reads it
     join: Callable[[], None] | None = None
     on_leave: list[Callable[[], str | None]] = field(default_factory=list)
+    settle: Callable[[], None] | None = None  # in an elastic job, which goes on when a rank ends
 
 
 _hooks = _Hooks()
@@ -74,6 +77,11 @@ def say_that_it_began() -> None:
 def on_leave(callback: Callable[[], str | None]) -> None:
     """Call `callback` when this rank leaves in peace; a sentence that it returns (a peer still waits) ends the job."""
     _hooks.on_leave.append(callback)
+
+
+def survive(settle: Callable[[], None]) -> None:
+    """From now on a failing rank ends itself and not the job; who ends in peace calls `settle`, to wait for all."""
+    _hooks.settle = settle
 
 
 def join_with(callback: Callable[[], None]) -> None:
@@ -179,9 +187,27 @@ def _end_job(report: Report) -> None:
     stop(report.code)
 
 
+def _die() -> NoReturn:
+    """End this rank alone, in the only way that Open MPI surely notices."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("nobody survives SIGKILL")
+
+
+def _leave_the_living() -> NoReturn:
+    """End this rank, which has come to its end, without MPI_Finalize: the dead would be waited for."""
+    assert _hooks.settle is not None
+    _hooks.settle()
+    if _hooks.inbox is not None:
+        post_done(job.rank, _hooks.inbox)
+    drain()
+    os._exit(0)
+
+
 def stop(code: int) -> None:
     """End every rank of the job with this status, at once and without another word. Does not return."""
     drain()
+    if _hooks.settle is not None:
+        _die()
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)  # MPI_Abort's own message would push the traceback off the last lines
     os.dup2(silence, 2)
@@ -217,6 +243,8 @@ def _leave() -> None:
         return
     if sys.excepthook is not fail and getattr(sys, "last_value", None) is not None:
         stop(1)  # the script failed, and whoever replaced our hook has shown the error
+    if _hooks.settle is not None:
+        _leave_the_living()
     try:
         problem = _say_goodbye()
     except Exception as error:  # Python would ignore it, and then wait in MPI_Finalize

@@ -1,9 +1,10 @@
 """The default group: which backend it uses, how it begins and ends.
 
 Read from the environment, all optional: DISTGRAD_BACKEND (as the argument `backend`), DISTGRAD_TIMEOUT and
-DISTGRAD_STALL_WARN (seconds), which the launcher sets, DISTGRAD_CUDA_AWARE (1: MPI takes addresses on GPUs; 0: it does
-not; else a trial decides), and DISTGRAD_TOPOLOGY, for tests: "2x2" lets the four ranks of
-one machine take themselves for two nodes of two, "1,3" for nodes of one and of three.
+DISTGRAD_STALL_WARN (seconds), which the launcher sets, DISTGRAD_ELASTIC (1: the group outlives its ranks, see
+`_elastic`), which `launch --elastic` sets, DISTGRAD_CUDA_AWARE (1: MPI takes addresses on GPUs; 0: it does not; else a
+trial decides), and DISTGRAD_TOPOLOGY, for tests: "2x2" lets the four ranks of one machine take themselves for two nodes
+of two, "1,3" for nodes of one and of three.
 """
 
 import atexit
@@ -20,9 +21,10 @@ from ..errors import BackendUnavailableError, CommError
 from . import _abort, _solo
 from ._board import leave, part
 from ._communicator import Communicator, Options
+from ._elastic import ElasticCommunicator
 from ._groups import groups
 from ._hierarchical import HierarchicalCommunicator
-from ._mpi import MpiCommunicator, load
+from ._mpi import MpiCommunicator, load, never_finalize
 from ._nccl import nccl_problem
 from ._serial import SerialCommunicator
 from ._shm import ShmCommunicator
@@ -210,6 +212,8 @@ def _create(backend: str | None, options: Options, world_size: int, rank: int) -
         )
     with _abort.end_after(options.timeout):
         base = _meet(options)
+    if isinstance(base, ElasticCommunicator):
+        return base
     wishes = base.all_gather_object((wanted, world_size, rank))
     _check_place([wish[1:] for wish in wishes], base.size)
     world = _start([wish[0] for wish in wishes], base, Topology.discover(base))
@@ -219,15 +223,21 @@ def _create(backend: str | None, options: Options, world_size: int, rank: int) -
 
 def _meet(options: Options) -> MpiCommunicator:
     """Initialise MPI, and return when all ranks have."""
+    if os.environ.get("DISTGRAD_ELASTIC") == "1":
+        never_finalize()
     problem = _mpi_problem()
     if problem:
         raise BackendUnavailableError(f"this job has {job.world_size} ranks, which cannot communicate: {problem}")
     layout = os.environ.get("DISTGRAD_TOPOLOGY")
     pretend(parse_layout(layout, job.world_size) if layout else ())
     _solo.refuse("the first meeting of all ranks, which begins the default group")
-    base = MpiCommunicator.world(options)
-    _announce_leaving()
-    return base
+    if os.environ.get("DISTGRAD_ELASTIC") != "1":
+        base = MpiCommunicator.world(options)
+        _announce_leaving()
+        return base
+    elastic = ElasticCommunicator.world(options)
+    _abort.survive(elastic.settle)
+    return elastic
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .._typing import Array
 from ..errors import CollectiveMismatchError, CommError, CommTimeoutError
 from ._board import Board, board_bytes
 from ._calls import Call, Message
@@ -119,8 +120,7 @@ class WireMeeting:
             return
         mine = np.array(call.pack(), np.int64)
         both = np.concatenate([mine, -mine])  # the maximum of the negatives is the negative of the minimum
-        result = np.empty_like(both)
-        self._poll(self._comm.Iallreduce(both, result, op=self.mpi.MAX), f"{call} at {call_site()}")
+        result = self.maximum(both, f"{call} at {call_site()}")
         if not np.array_equal(result[:2], -result[2:]):
             raise self._mismatch(call)
 
@@ -145,6 +145,12 @@ class WireMeeting:
 
     def finish(self) -> None:
         """Nothing: there is no board to write it on."""
+
+    def maximum(self, values: Array, doing: str) -> Array:
+        """The maximum of each value over all ranks; `doing` is what they do, in words."""
+        result = np.empty_like(values)
+        self._poll(self._comm.Iallreduce(values, result, op=self.mpi.MAX), doing)
+        return result
 
     def _poll(self, request: Any, doing: str) -> None:
         patience = Patience(Deadline(self._comm.rank, doing, self._options.timeout).look)

@@ -8,7 +8,7 @@ much at 25 MiB). So a rank never blocks inside MPI for a peer that is elsewhere,
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -37,6 +37,13 @@ def load() -> Any:
     return MPI
 
 
+def never_finalize() -> None:
+    """Let the program end without MPI_Finalize, which may wait for dead ranks; to be called before MPI is loaded."""
+    import mpi4py
+
+    mpi4py.rc.finalize = False
+
+
 class MpiCommunicator(Communicator):
     """A group over an MPI communicator, which it owns.
 
@@ -63,7 +70,7 @@ class MpiCommunicator(Communicator):
         self._messages: Meeting = self._wire
 
     @classmethod
-    def world(cls, options: Options) -> "MpiCommunicator":
+    def world(cls, options: Options) -> Self:
         """A group over all ranks of the MPI job. A collective call."""
         group = cls(load().COMM_WORLD.Dup(), options=options)
         group._comm.Barrier()

@@ -1,10 +1,12 @@
 """Optimizer steps whose batches and parts do not depend on the number of ranks."""
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .._shard import Shard, listeners, set_current_shard
+from .._shard import Listener, Shard, listeners, set_current_shard
 from ..comm import get_rank, get_world_size
+from ..comm._elastic import ElasticCommunicator, elastic_group
 from ..comm._tree import owned
 from ..ops._generator import stream_of
 from ._dataset import Indices
@@ -46,6 +48,10 @@ class Step:
 
     When the last has been worked on, the gradients of all models that take part are summed over all ranks.
 
+    In an elastic job (`launch --elastic`) the step counts when all live ranks agree that it does. Where one has died,
+    what was done is void, the others own its shards too, and this iterator begins again: what comes after the loop
+    over the batches runs once, for a step that counts. Code in the loop may run again.
+
     Attributes:
         epoch: the number of the epoch.
         number: the number of the step in the epoch.
@@ -71,7 +77,20 @@ class Step:
     def __iter__(self) -> Iterator[Any]:
         if self.done:
             raise RuntimeError("a step can be worked on once; its gradients have been summed over the ranks")
-        taking_part = listeners()
+        taking_part, group = listeners(), elastic_group()
+        yield from self._work(taking_part)
+        began, works = time.monotonic(), 1
+        while not _sum(taking_part, group):
+            began, works = (began if works > 1 else time.monotonic()), works + 1
+            yield from self._work(taking_part)
+        if group is not None:
+            spent = time.monotonic() - began if works > 1 else 0.0
+            group.report(f"in step {self.number} of epoch {self.epoch}", spent)
+        self._cursor.sample += self.samples
+        self.done = True
+
+    def _work(self, taking_part: list[Listener]) -> Iterator[Any]:
+        """The batches of the shards that this rank owns now."""
         for listener in taking_part:
             listener.begin_step(self._shards)
         start = sum(shard_sizes(self.samples, self._shards)[: self._block().start])
@@ -81,10 +100,6 @@ class Step:
             for listener in taking_part:
                 listener.end_shard(shard)
             start += shard.samples
-        for listener in taking_part:
-            listener.end_step()
-        self._cursor.sample += self.samples
-        self.done = True
 
     def _work_on(self, shard: Shard, order: Indices) -> Iterator[Any]:
         """The batch of a shard; until its work has ended, random numbers follow from the shard, not from history."""
@@ -108,6 +123,23 @@ class Step:
             Shard(i, self._shards, sizes[i] if i < len(sizes) else 0, self.samples, self.epoch, self.number)
             for i in self._block()
         ]
+
+
+def _sum(taking_part: list[Listener], group: ElasticCommunicator | None) -> bool:
+    """Sums over the ranks; False where one has died, and all is as before the step."""
+
+    def end() -> None:
+        for listener in taking_part:
+            listener.end_step()
+
+    if group is None:
+        end()
+        return True
+    if group.commit(group.attempt(end)):
+        return True
+    for listener in taking_part:
+        listener.void_step()
+    return False
 
 
 def steps_of(

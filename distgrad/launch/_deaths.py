@@ -84,6 +84,10 @@ class Deaths:
             self._poll = select.epoll()  # which tells events in the order in which they happened
             self._thread.start()
 
+    def any_ended(self) -> bool:
+        """Whether a rank has ended so far."""
+        return bool(self._ended)
+
     def first(self) -> Death | None:
         """The rank whose end ended the job; None where that is not known. To be called when mpirun has ended."""
         if self._thread.ident is None:

@@ -34,6 +34,7 @@ class Request(NamedTuple):
     tag_output: bool
     log_dir: str | None
     max_restarts: int
+    elastic: bool  # the job goes on without ranks that die
     timeout: float | None  # seconds
     stall_warn: float | None  # seconds
     chaos: str | None  # the faults that shall strike, as `_chaos.read` reads them
@@ -72,6 +73,7 @@ def parse(argv: Sequence[str]) -> Request:
         tag_output=given.tag_output,
         log_dir=given.log_dir,
         max_restarts=given.max_restarts,
+        elastic=given.elastic,
         timeout=given.timeout,
         stall_warn=given.stall_warn,
         chaos=given.chaos,
@@ -141,6 +143,8 @@ def _check(request: Request) -> None:
             f"expected -n N with --bind {request.bind}, got no -n; under your own mpirun set "
             f"DISTGRAD_BIND={request.bind}, or use its own option (--bind-to, -bind-to, srun --cpu-bind)"
         )
+    if request.elastic and request.hosts:
+        raise LaunchError("expected --elastic on one machine, got --hosts; leave one out")
     if request.log_dir is not None and Path(request.log_dir).exists() and not Path(request.log_dir).is_dir():
         raise LaunchError(f"expected a directory for --log-dir, got the file {request.log_dir!r}; name another")
     if request.chaos is not None:
@@ -202,6 +206,7 @@ def _add_faults(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     restarts = "start the job again when it fails, up to K times; the script resumes from its checkpoint"
     add("--max-restarts", "--max_restarts", metavar="K", type=_restarts, default=0, help=restarts)
+    add("--elastic", action="store_true", help="go on without ranks that die (Open MPI; see DataLoader.steps)")
     add("--timeout", metavar="SEC", type=_seconds, help="end the job when a collective takes longer")
     add("--stall-warn", metavar="SEC", type=_seconds, help="say who waits for whom after this time")
     add("--chaos", metavar="FAULTS", help='strike ranks, as a test: "kill@rank=2,step=17; exc@rank=*,step=3"')

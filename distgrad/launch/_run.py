@@ -34,6 +34,8 @@ def run(request: Request) -> int:
         _abort.report_to(request.inbox)
     _env.export(request.env)
     _env.export_rank(job, request.timeout, request.stall_warn)
+    if request.elastic:
+        _env.export([("DISTGRAD_ELASTIC", "1")])
     if request.restart is not None:
         _env.export_restarts(*request.restart)
     if request.log_dir is not None:

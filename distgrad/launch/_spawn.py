@@ -103,7 +103,7 @@ def _start(command: list[str], request: Request, restart: int, environment: Mapp
     inbox = Inbox()
     try:
         whole = [*command, *_rank_command(request, inbox.address, restart)]
-        return _run(whole, inbox, environment, bool(request.hosts))
+        return _run(whole, inbox, environment, bool(request.hosts), request.elastic and not request.is_alone)
     finally:
         inbox.close()
 
@@ -121,6 +121,8 @@ def _rank_command(request: Request, inbox: str, restart: int) -> list[str]:
         options += ["--timeout", str(request.timeout)]
     if request.stall_warn is not None:
         options += ["--stall-warn", str(request.stall_warn)]
+    if request.elastic:
+        options.append("--elastic")
     if request.chaos is not None:
         options += ["--chaos", request.chaos]
     if request.is_module:
@@ -133,11 +135,17 @@ def _exit_on_signal(number: int, frame: FrameType | None) -> None:
 
 
 def _run(
-    command: list[str], inbox: Inbox, environment: Mapping[str, str] | None = None, remote: bool = False
+    command: list[str],
+    inbox: Inbox,
+    environment: Mapping[str, str] | None = None,
+    remote: bool = False,
+    elastic: bool = False,
 ) -> Ending:
     process = subprocess.Popen(command, env=environment, preexec_fn=lambda: die_with_parent(signal.SIGTERM))
     deaths = Deaths(process.pid, inbox.token)
-    threading.Thread(target=_end_when_late, args=(process, inbox), daemon=True).start()
+    attend = threading.Thread(target=_attend, args=(process, inbox, deaths), daemon=True)
+    end_when_late = threading.Thread(target=_end_when_late, args=(process, inbox), daemon=True)
+    (attend if elastic else end_when_late).start()
     try:
         code = process.wait()  # without a timeout: with one, Python looks only every 50 ms
     except KeyboardInterrupt:
@@ -146,7 +154,11 @@ def _run(
     finally:
         _end(process)
         first = deaths.first()
-    if code == 0 and first is not None:
+    if elastic:
+        attend.join()
+    if elastic and inbox.done():
+        return Ending(0, [], began=True)  # whatever mpirun says about those that have died on the way
+    if code == 0 and (first is not None or elastic):
         code = 1  # after os._exit(0) of a rank, MPICH ends the others and may call that a success
     # Ranks of other hosts do not reach the inbox.
     return Ending(code if code >= 0 else 128 - code, inbox.read(), remote or inbox.job_began(), first)
@@ -160,6 +172,26 @@ def _end_when_late(process: "subprocess.Popen[bytes]", inbox: Inbox) -> None:
             time.sleep(GRACE)
             process.kill()
             return
+
+
+def _attend(process: "subprocess.Popen[bytes]", inbox: Inbox, deaths: Deaths) -> None:
+    """Show the last words of each rank while an elastic job goes on without it; end a job that loses one at its start.
+
+    In MPI's initialisation nobody notices that a rank is missing.
+    """
+    shown: dict[int, str] = {}
+    running = True
+    while running:
+        running = process.poll() is None
+        if running and deaths.any_ended() and not inbox.job_began():
+            process.terminate()
+        for report in inbox.read():
+            if report.rank not in shown:
+                known = report.text in shown.values()
+                text = report.text.rstrip().splitlines()[-1] if known else report.text
+                print(with_rank(report._replace(text=text)), end="", file=sys.stderr, flush=True)
+                shown[report.rank] = report.text
+        time.sleep(POLL if running else 0)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
@@ -177,10 +209,11 @@ def _conclude(ending: Ending, request: Request) -> None:
     """Say why the job ended, the cause last, where the eye falls."""
     if ending.reports:
         first, *others = ending.reports
-        for report in others:
+        for report in others if not request.elastic else ():
             if report.text != first.text:
                 print(with_rank(report._replace(text=report.text.rstrip().splitlines()[-1])), end="", file=sys.stderr)
-        print(with_rank(first), end="", file=sys.stderr)
+        last = first.text.rstrip().splitlines()[-1]  # of an elastic job, the rest is on the screen
+        print(with_rank(first._replace(text=last) if request.elastic else first), end="", file=sys.stderr)
     if ending.status == KEYBOARD_INTERRUPT_CODE and not ending.reports:
         print("distgrad.launch: KeyboardInterrupt", file=sys.stderr)
     elif ending.unexplained and not request.is_alone and (ending.death is not None or not ending.reports):

