@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # PBS Pro and OpenPBS:  qsub -v RUN="train.py --lr 0.1" launch/pbs.sh
-# In an interactive job (qsub -I), or where qsub takes a script's arguments:  launch/pbs.sh train.py --lr 0.1
+# (The value ends at a comma.) In an interactive job (qsub -I), or where qsub takes a script's arguments:  launch/pbs.sh train.py --lr 0.1
 # Change the numbers to your cluster: nodes, cores of each, ranks on each.
 #PBS -N distgrad
 #PBS -l select=2:ncpus=32:mpiprocs=4
@@ -37,7 +37,7 @@ distgrad)
     exec python -m distgrad.launch -n "$ranks" --hostfile "$PBS_NODEFILE" "$@"
     ;;
 mpiexec)
-    # The site's own mpiexec, which knows the nodes from PBS: HPE Cray PALS, or an MPI that was built with PBS's library.
+    # The site's own mpiexec, which knows the nodes from PBS: HPE Cray PALS, or an MPI that was built for PBS.
     per_node=$(sort "$PBS_NODEFILE" | uniq -c | awk '$1 > most { most = $1 } END { print most }')
     exec mpiexec -n "$ranks" --ppn "$per_node" python -m distgrad.launch "$@"
     ;;

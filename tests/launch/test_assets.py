@@ -269,7 +269,7 @@ def check_ranks(outcome: Outcome, found: Path) -> None:
 
 
 def submit(
-    mpi: Mpi, folder: Path, hosts: str = "localhost\nlocalhost\n", script: Path = PBS, **variables: str
+    mpi: Mpi, folder: Path, *arguments: str, hosts: str = "localhost\nlocalhost\n", script: Path = PBS, **variables: str
 ) -> Outcome:
     """Run the script as PBS does: a copy of it, from the home directory, with what to run in a variable."""
     spool, work = folder / "spool", folder / "work"
@@ -289,12 +289,18 @@ def submit(
         "RUN": f"train.py {folder / 'found.json'}",
         **variables,
     }
-    return run_job(["bash", str(spool / "4711.SC")], 60, spool, given)
+    return run_job(["bash", str(spool / "4711.SC"), *arguments], 60, spool, given)
 
 
 @MPIS
 def test_pbs(mpi: Mpi, tmp_path: Path) -> None:
     check_ranks(submit(mpi, tmp_path), tmp_path / "found.json")
+
+
+def test_pbs_with_arguments(tmp_path: Path) -> None:
+    """As in an interactive job; here an argument may hold a blank."""
+    found = tmp_path / "found by all.json"
+    check_ranks(submit(installed_mpis()[0], tmp_path, "train.py", str(found), RUN=""), found)
 
 
 def test_pbs_and_a_mpiexec_of_its_own(tmp_path: Path) -> None:
@@ -359,3 +365,50 @@ def test_a_bug_in_the_script_is_found(mpi: Mpi, before: str, after: str, tmp_pat
 def test_pbs_says_what_is_missing(variables: dict[str, str], message: str, tmp_path: Path) -> None:
     outcome = submit(installed_mpis()[0], tmp_path, **variables)
     assert outcome.code == 2 and message in outcome.output
+
+# ---- the pages ---------------------------------------------------------------------------------------------------
+
+COMMAND_PAGES = [ROOT / "launch" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def launch_commands(page: str) -> list[list[str]]:
+    """What stands after `python -m distgrad.launch` in code of one line."""
+    commands = re.findall(r"`[^`\n]*python -m distgrad\.launch ([^`\n]*)`", page)
+    commands += re.findall(r"^# after: .*python -m distgrad\.launch (.*)$", page, re.MULTILINE)
+    return [command.split() for command in commands if command != "--help"]
+
+
+@pytest.mark.parametrize("page", COMMAND_PAGES, ids=lambda page: page.name)
+def test_the_commands_of_a_page_are_the_launchers(page: Path) -> None:
+    for command in launch_commands(page.read_text()):
+        given = _request._parser().parse_args([{"N": "2", "K": "3"}.get(word, word) for word in command])
+        assert given.script is None or given.script.endswith((".py", "..."))
+
+
+def test_a_command_that_is_wrong_is_found() -> None:
+    (command,) = launch_commands("`mpirun -n 8 -f hosts python -m distgrad.launch --nodes 2 train.py`\n")
+    with pytest.raises(_request.LaunchError, match="--nodes"):
+        _request._parser().parse_args(command)
+
+
+def symptoms(page: str) -> list[str]:
+    """The pieces of our own messages in the first column of the table of troubles, between "..." and numbers."""
+    table = page.partition("## Troubleshooting")[2]
+    quoted = re.findall(r'^\| "([^"|]*)" \|', table, re.MULTILINE)
+    ours = [text for text in quoted if not text.startswith("No module")]
+    pieces = [piece for text in ours for piece in re.split(r"\.\.\.|\(hydra\)|\bN\b|\b\d+\b|/dev/shm", text)]
+    return [piece.strip(" .") for piece in pieces if len(piece.strip(" .")) > 8]
+
+
+def missing(pieces: list[str]) -> list[str]:
+    """Those that no module of ours says."""
+    source = "".join(path.read_text() for path in (ROOT / "distgrad").rglob("*.py"))
+    joined = re.sub(r'"\s*\n\s*f?"', "", source)  # a text that goes on in the next line
+    return [piece for piece in pieces if piece not in joined]
+
+
+def test_the_symptoms_are_our_messages() -> None:
+    found = symptoms((ROOT / "docs" / "clusters.md").read_text())
+    assert len(found) >= 8
+    assert missing(found) == []
+    assert missing(["the launcher has a headache"]) == ["the launcher has a headache"]
