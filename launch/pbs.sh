@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # PBS Pro and OpenPBS:  qsub -v RUN="train.py --lr 0.1" launch/pbs.sh
-# (The value ends at a comma.) In an interactive job (qsub -I), or where qsub takes a script's arguments:  launch/pbs.sh train.py --lr 0.1
+# (RUN ends at a comma.) In an interactive job, qsub -I:  launch/pbs.sh train.py --lr 0.1
 # Change the numbers to your cluster: nodes, cores of each, ranks on each.
 #PBS -N distgrad
 #PBS -l select=2:ncpus=32:mpiprocs=4

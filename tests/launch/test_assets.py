@@ -222,7 +222,7 @@ MISTAKES: dict[str, Callable[[dict[str, Any]], object]] = {
     "no launcher of ours": lambda job: launcher_of(job)["command"].remove("distgrad.launch"),
     "-n a second time": lambda job: launcher_of(job)["command"].__setitem__(slice(-1, None), ["-n", "8", "train.py"]),
     "restarts inside": lambda job: launcher_of(job)["command"].insert(-1, "--max-restarts=3"),
-    "an option that is none": lambda job: launcher_of(job)["command"].insert(-1, "--elastic"),
+    "an option that is none": lambda job: launcher_of(job)["command"].insert(-1, "--ranks=8"),
     "no script": lambda job: launcher_of(job)["command"].pop(),
     "fewer cores than ranks": lambda job: worker_of(job)["containers"][0]["resources"]["limits"].update(cpu=2),
     "shared memory on disk": lambda job: worker_of(job)["volumes"][0]["emptyDir"].pop("medium"),
