@@ -21,7 +21,7 @@ from typing import NoReturn
 from .._environment import job, pmi_descriptor, raise_at_interrupt, tell_hydra
 from .._parent_death import die_with_parent
 from .._reports import KEYBOARD_INTERRUPT_CODE, Report, open_inbox, post_beginning, post_done
-from ..errors import BackendUnavailableError, CommError, PeerLostError
+from ..errors import BackendUnavailableError, CommError, CommTimeoutError, PeerLostError
 from . import _mpi_files
 from ._last_words import deliver, drain
 
@@ -129,6 +129,8 @@ def _fail(error: BaseException, trace: TracebackType | None, where: str) -> None
         time.sleep(HEAD_START)
     if isinstance(error, CommError):
         _take_turns()
+    if isinstance(error, CommTimeoutError):
+        _hooks.settle = None  # who hangs would never end: an elastic job ends, too
     if isinstance(error, KeyboardInterrupt):  # all ranks get it; where each of them was is of no use
         exit_with(KEYBOARD_INTERRUPT_CODE, "KeyboardInterrupt")
     _end_job(Report(job.rank, time.time(), secondary, 1, where + _format(error, _from_script(trace))))
