@@ -58,7 +58,7 @@ LEVELS = {
     "": 10,  # distgrad/__init__.py, which assembles the public pages
 }
 
-MAY_IMPORT_CUPY = ("backend/", "comm/_nccl.py")
+MAY_IMPORT_CUPY = ("backend/", "comm/device/_nccl.py")
 MAY_READ_ENVIRONMENT = ("_environment.py", "comm/_init.py", "launch/_env.py")
 GRAB_BAGS = {"utils", "util", "helpers", "common", "misc"}
 TORCH_PAGES = ("nn.utils",)  # torch's names for pages; they list what modules of better names define
@@ -74,8 +74,8 @@ LONG_ON_PURPOSE: dict[str, str] = {
 class Module(NamedTuple):
     """One source file of the package."""
 
-    name: str  # dotted, below the package: "comm._board"; "" is the package's own __init__
-    path: str  # below the package, with slashes: "comm/_board.py"
+    name: str  # dotted, below the package: "comm.diagnosis._board"; "" is the package's own __init__
+    path: str  # below the package, with slashes: "comm/diagnosis/_board.py"
     tree: ast.Module
     lines: int
     is_package: bool
@@ -87,7 +87,7 @@ class Module(NamedTuple):
 
 
 class Import(NamedTuple):
-    """One imported module or name: "comm._board.Board" below the package, or "numpy.linalg" outside it."""
+    """One imported module or name: "comm.diagnosis._board.Board" below the package, or "numpy.linalg" outside it."""
 
     target: str
     internal: bool
@@ -145,7 +145,7 @@ def absolute(module: Module, node: ast.ImportFrom) -> str:
 
 
 def resolve(target: str, names: set[str]) -> str:
-    """The module that an imported name lives in: "comm._board.Board" is in "comm._board"."""
+    """The module that an imported name lives in: "comm.diagnosis._board.Board" is in "comm.diagnosis._board"."""
     while target and target not in names:
         target = target.rpartition(".")[0]
     return target

@@ -59,6 +59,6 @@ from ._statistics import Measurement as Measurement
 from ._statistics import Statistics as Statistics
 from ._threads import run_threads as run_threads
 from ._topology import Topology as Topology
-from ._transports import device_transports as device_transports
 from ._types import ReduceOp as ReduceOp
 from ._types import Work as Work
+from .device._transports import device_transports as device_transports

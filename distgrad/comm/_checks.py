@@ -6,8 +6,8 @@ import numpy as np
 
 from .._typing import Array
 from ..errors import CommError
-from ._buffers import DeviceArray
 from ._dtypes import lookup
+from .device._buffers import DeviceArray
 
 
 def check_flat(buffer: Array, name: str = "buffer") -> None:

@@ -10,7 +10,6 @@ import numpy as np
 from .._typing import Array
 from ..errors import CommError, CommTimeoutError
 from . import _solo
-from ._buffers import Beside, DeviceReceive, DeviceTransport, device_buffer
 from ._calling import Calling
 from ._calls import ANY, Call, Kind
 from ._checks import check_counts, check_flat, check_pair, check_peer, check_rank, check_root_buffer
@@ -19,9 +18,10 @@ from ._dtypes import check_reducible, lookup
 from ._objects import decode, encode, pad
 from ._progress import Fifo
 from ._statistics import Statistics
-from ._transports import choose
 from ._tree import Tree
 from ._types import DEFAULT_STALL_WARN, DEFAULT_TIMEOUT, CompletedWork, ReduceOp, Work
+from .device._buffers import Beside, DeviceReceive, DeviceTransport, device_buffer
+from .device._transports import choose
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,13 @@ from .._typing import Array
 from ..errors import CommError
 from ._communicator import Communicator, Options
 from ._groups import groups
-from ._meeting import WireMeeting
 from ._mpi import MpiCommunicator
 from ._segment import Segment, padded, share
 from ._shm import aligned_slice
 from ._statistics import Statistics
 from ._tree import Tree, add_along
 from ._types import ReduceOp
+from .diagnosis._meeting import WireMeeting
 
 _MEETING_TAG = 32002  # apart from the tags that users choose
 

@@ -13,10 +13,10 @@ import numpy as np
 from .._typing import Array, HasArray
 from ..backend import backend_of
 from ..errors import CommError
-from ._buffers import DeviceArray
 from ._communicator import Communicator
 from ._membership import Group, get_group_rank, member
 from ._types import ReduceOp, Work
+from .device._buffers import DeviceArray
 
 Buffer: TypeAlias = HasArray | Array
 

@@ -19,19 +19,19 @@ from typing import Any, NamedTuple
 from .._environment import job
 from ..errors import BackendUnavailableError, CommError
 from . import _abort, _solo
-from ._board import leave, part
 from ._communicator import Communicator, Options
 from ._elastic import ElasticCommunicator
 from ._groups import groups
 from ._hierarchical import HierarchicalCommunicator
 from ._mpi import MpiCommunicator, load, never_finalize
-from ._nccl import nccl_problem
 from ._serial import SerialCommunicator
 from ._shm import ShmCommunicator
 from ._statistics import Measurement, Statistics
 from ._topology import Topology, parse_layout, pretend
 from ._types import DEFAULT_STALL_WARN, DEFAULT_TIMEOUT
 from ._wishes import parse_backend
+from .device._nccl import nccl_problem
+from .diagnosis._board import leave, part
 
 
 class Backend(NamedTuple):

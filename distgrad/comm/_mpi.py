@@ -18,12 +18,12 @@ from ._calls import Call, Message
 from ._checks import is_own_part
 from ._communicator import Communicator, Options
 from ._dtypes import lookup
-from ._meeting import Meeting, Watcher, WireMeeting, create_meeting
 from ._mpi_files import forget as forget_mpi_files
 from ._reduce import divide
 from ._statistics import Statistics
 from ._types import ReduceOp, Work
 from ._wait import Patience
+from .diagnosis._meeting import Meeting, Watcher, WireMeeting, create_meeting
 
 
 def load() -> Any:

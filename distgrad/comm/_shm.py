@@ -13,7 +13,6 @@ from typing import ClassVar
 import numpy as np
 
 from .._typing import Array
-from ._board import Board, board_bytes
 from ._calls import Call
 from ._checks import is_own_part
 from ._communicator import Communicator, Options
@@ -24,6 +23,7 @@ from ._serial import SerialCommunicator
 from ._statistics import Statistics
 from ._tree import Tree, add_along
 from ._types import ReduceOp, Work
+from .diagnosis._board import Board, board_bytes
 
 SMALL_BYTES = 16 * 1024  # what passes through the lane on the control page
 STAGE_BYTES = 4 * 1024 * 1024  # what passes at once through the wide lane, which is made when it is first needed

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..errors import BackendUnavailableError
-from ._nccl import nccl_problem
+from .device._nccl import nccl_problem
 
 ANY_HOST = ("gloo", "undefined")  # torch's names that mean the best backend for the CPU
 DEVICE_NAMES = {"nccl": "nccl", "mpi": "mpi", "staged": "staged", "gloo": "staged"}

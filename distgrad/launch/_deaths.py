@@ -164,7 +164,7 @@ def _cause(ends: list[tuple[float, Death]]) -> Death | None:
         return None
     near = [death for at, death in ends if abs(at - first[0]) < _AT_ONCE]
     crashed = [death for death in near if death.status not in (0, *_BY_MPIRUN)]
-    # os._exit(0), which mpirun takes for a crash: otherwise ranks end together, see comm/_farewell.py
+    # os._exit(0), which mpirun takes for a crash: otherwise ranks end together, see comm/diagnosis/_farewell.py
     left = [death for at, death in ends if death.status == 0 and 0 <= first[0] - at < _SOON]
     return (crashed or left or _odd_one(near) or [first[1]])[0]
 

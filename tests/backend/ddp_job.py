@@ -10,7 +10,7 @@ import numpy as np
 
 import distgrad
 from distgrad import comm, cuda
-from distgrad.comm import _staged
+from distgrad.comm.device import _staged
 from tests.backend import fake_cupy
 from tests.backend.device_collectives import CASES, Place, busy, run
 from tests.backend.on_device_training import ddp_step

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distgrad.comm._nccl import load
+from distgrad.comm.device._nccl import load
 from tests.backend import fake_cuda, fake_nccl
 from tests.backend.cupy_api import describe, read
 from tests.backend.fake_cupy import cupy, installed, special, state

@@ -10,9 +10,9 @@ import pytest
 
 from distgrad._reports import Inbox, Report, open_inbox, with_rank
 from distgrad.comm import _abort, _last_words
-from distgrad.comm._board import Board, board_bytes
 from distgrad.comm._communicator import Options
 from distgrad.comm._last_words import deliver
+from distgrad.comm.diagnosis._board import Board, board_bytes
 from distgrad.errors import CommTimeoutError, PeerLostError
 from tests.jobs import clean_environment
 

@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 import pytest
 
-from distgrad.comm import _board
-from distgrad.comm._board import Board, leave
 from distgrad.comm._calls import Call, Kind
 from distgrad.comm._communicator import Options
 from distgrad.comm._process import Process
-from distgrad.comm._rows import PID, ROW, STARTED, STATE, State, board_bytes
 from distgrad.comm._types import ReduceOp
+from distgrad.comm.diagnosis import _board
+from distgrad.comm.diagnosis._board import Board, leave
+from distgrad.comm.diagnosis._rows import PID, ROW, STARTED, STATE, State, board_bytes
 from distgrad.errors import CollectiveMismatchError, CommTimeoutError, PeerLostError
 
 SUM = Call(Kind.ALL_REDUCE, 1000, code=1, op=ReduceOp.SUM)

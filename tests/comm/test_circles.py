@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-from distgrad.comm import _deadlock
-from distgrad.comm._board import Board, board_bytes
 from distgrad.comm._calls import Call, Kind, Message
 from distgrad.comm._communicator import Options
-from distgrad.comm._deadlock import LOOKS, Circle, find_circle
-from distgrad.comm._rows import MESSAGE, STATE, STEP, TURN, WAIT, Rows, State
+from distgrad.comm.diagnosis import _deadlock
+from distgrad.comm.diagnosis._board import Board, board_bytes
+from distgrad.comm.diagnosis._deadlock import LOOKS, Circle, find_circle
+from distgrad.comm.diagnosis._rows import MESSAGE, STATE, STEP, TURN, WAIT, Rows, State
 from distgrad.errors import DeadlockError, PeerLostError
 
 

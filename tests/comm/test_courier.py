@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from distgrad.comm._courier import Courier
-from distgrad.comm._links import Link, connect
 from distgrad.comm._process import DEAD, Process
-from distgrad.comm._rows import (
+from distgrad.comm.diagnosis._courier import Courier
+from distgrad.comm.diagnosis._links import Link, connect
+from distgrad.comm.diagnosis._rows import (
     ANSWERS,
     CALLS,
     ENTERED,
@@ -185,7 +185,7 @@ def test_a_peer_that_reads_nothing_is_not_sent_more_and_more() -> None:
 
 
 def test_no_connection_is_an_error_on_every_leader(monkeypatch: pytest.MonkeyPatch) -> None:
-    from distgrad.comm import _links
+    from distgrad.comm.diagnosis import _links
 
     monkeypatch.setattr(_links, "_addresses", lambda: ["127.0.0.2"])
     monkeypatch.setattr(_links, "_proof", lambda secret, who: str(time.perf_counter_ns()).encode().ljust(32)[:32])

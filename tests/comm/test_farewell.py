@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from distgrad.comm._board import Board, board_bytes
 from distgrad.comm._communicator import Options
-from distgrad.comm._farewell import await_peers
 from distgrad.comm._process import _read_stat
-from distgrad.comm._rows import PID, ROW, STARTED, STATE, State
+from distgrad.comm.diagnosis._board import Board, board_bytes
+from distgrad.comm.diagnosis._farewell import await_peers
+from distgrad.comm.diagnosis._rows import PID, ROW, STARTED, STATE, State
 from distgrad.errors import CommTimeoutError, PeerLostError
 
 PATIENT = Options(timeout=60, stall_warn=60)

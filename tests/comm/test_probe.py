@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from distgrad.comm import _probe, device_transports
+from distgrad.comm import device_transports
+from distgrad.comm.device import _probe
 from tests.backend import fake_cupy
 from tests.jobs import ROOT, clean_environment
 
@@ -46,7 +47,7 @@ def test_the_trial_is_no_rank_of_the_job(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 ON_STAND_IN = """
-from distgrad.comm import _probe
+from distgrad.comm.device import _probe
 from tests.backend import fake_cupy
 with fake_cupy.installed(late=True):
     {plant}

@@ -14,7 +14,7 @@ import distgrad
 from distgrad import cuda
 from distgrad.backend import cuda_problem
 from distgrad.comm import device_transports, get_default, run_threads
-from distgrad.comm._nccl import nccl_problem
+from distgrad.comm.device._nccl import nccl_problem
 from tests.backend.device_collectives import CASES, Check, Place, busy, run
 from tests.backend.on_device import *  # noqa: F403 - the tests themselves
 from tests.backend.on_device_training import *  # noqa: F403

@@ -12,12 +12,12 @@ from mpi4py import MPI
 
 import distgrad.comm as dist
 from distgrad.comm import Communicator, _segment, _topology
-from distgrad.comm._board import Board
 from distgrad.comm._communicator import Options
 from distgrad.comm._dtypes import ROWS
 from distgrad.comm._hierarchical import HierarchicalCommunicator
 from distgrad.comm._mpi import MpiCommunicator
-from distgrad.comm._spanning import SpanningMeeting
+from distgrad.comm.diagnosis._board import Board
+from distgrad.comm.diagnosis._spanning import SpanningMeeting
 from distgrad.errors import BackendUnavailableError, CommError
 from tests.mpi.groups import LAST, RANK, SIZE, make
 

@@ -10,7 +10,7 @@ from mpi4py import MPI
 
 from distgrad.comm import Communicator, _deadlock
 from distgrad.comm._communicator import Options
-from distgrad.comm._rows import PID
+from distgrad.comm.diagnosis._rows import PID
 from distgrad.errors import CommError, CommTimeoutError, DeadlockError, PeerLostError
 from tests.mpi.groups import LAST, RANK, SIZE, make
 

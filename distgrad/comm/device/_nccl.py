@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from .._typing import Array
-from ..backend import cuda_problem
-from ..errors import CommError
+from ..._typing import Array
+from ...backend import cuda_problem
+from ...errors import CommError
+from .._dtypes import lookup
+from .._types import ReduceOp
 from ._buffers import DeviceTransport, number_of, streams
-from ._dtypes import lookup
 from ._staged import Staged
-from ._types import ReduceOp
 
 if TYPE_CHECKING:
-    from ._communicator import Communicator
+    from .._communicator import Communicator
 
 _OPERATIONS = {
     ReduceOp.SUM: "NCCL_SUM",

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Collection
 from enum import IntEnum
 
-from ._calls import Call
-from ._process import Process
+from .._calls import Call
+from .._process import Process
 
 ROW = 512  # words: 4 KiB, a memory page for each rank
 

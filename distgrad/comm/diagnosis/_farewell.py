@@ -2,13 +2,13 @@
 
 import time
 
-from ..errors import CommTimeoutError, PeerLostError
-from ._communicator import Options
-from ._last_words import announce
-from ._process import DEAD, STOPPED
+from ...errors import CommTimeoutError, PeerLostError
+from .._communicator import Options
+from .._last_words import announce
+from .._process import DEAD, STOPPED
+from .._wait import Patience
 from ._rows import GAVE_UP, Rows, State
 from ._table import fate, table
-from ._wait import Patience
 
 # Times `stall_warn`: rank 0 may well evaluate or write for a while when the others are done.
 UNUSUAL = 10

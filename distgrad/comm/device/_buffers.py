@@ -12,11 +12,11 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
-from .._typing import Array, HasArray
-from ..backend import CupyStreams, cuda_backend
-from ..errors import DeviceError
-from ._collectives import Collectives
-from ._types import Work
+from ..._typing import Array, HasArray
+from ...backend import CupyStreams, cuda_backend
+from ...errors import DeviceError
+from .._collectives import Collectives
+from .._types import Work
 
 
 @runtime_checkable

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import CollectiveMismatchError
+from ...errors import CollectiveMismatchError
+from .._calls import Call, Message
+from .._wait import SPINS
 from ._board import Board
-from ._calls import Call, Message
 from ._courier import Courier
 from ._rows import RELEASED, ROW, WISH
-from ._wait import SPINS
 from ._watch import Watch, mismatch
 
 PATIENCE = 3.0  # seconds for the rows of other nodes to show what their leaders disagree on

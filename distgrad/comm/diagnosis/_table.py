@@ -3,9 +3,9 @@
 import time
 from collections.abc import Collection
 
-from ._calls import Message
+from .._calls import Message
+from .._process import DEAD, STOPPED, describe_state
 from ._deadlock import posted
-from ._process import DEAD, STOPPED, describe_state
 from ._rows import (
     ANSWERS,
     BELL,

@@ -8,19 +8,19 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from .._typing import Array
-from ..backend import cuda_problem
-from ..errors import CommError
+from ..._typing import Array
+from ...backend import cuda_problem
+from ...errors import CommError
+from .._objects import decode, encode
+from .._topology import node_name
 from ._buffers import DeviceTransport, number_of, streams
 from ._cuda_aware import CudaAware
 from ._nccl import Nccl, nccl_problem, nccl_version
-from ._objects import decode, encode
 from ._probe import cuda_aware_problem
 from ._staged import Staged
-from ._topology import node_name
 
 if TYPE_CHECKING:
-    from ._communicator import Communicator
+    from .._communicator import Communicator
 
 
 def device_transports() -> dict[str, str | None]:

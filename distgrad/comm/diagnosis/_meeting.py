@@ -9,18 +9,18 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .._typing import Array
-from ..errors import CollectiveMismatchError, CommError, CommTimeoutError
+from ..._typing import Array
+from ...errors import CollectiveMismatchError, CommError, CommTimeoutError
+from .._calls import Call, Message
+from .._communicator import Communicator, Options
+from .._process import call_site
+from .._segment import Segment, padded, share
+from .._topology import Topology, node_name
+from .._wait import Patience
 from ._board import Board, board_bytes
-from ._calls import Call, Message
-from ._communicator import Communicator, Options
 from ._courier import Courier
 from ._links import Link, connect
-from ._process import call_site
-from ._segment import Segment, padded, share
 from ._spanning import SpanningMeeting
-from ._topology import Topology, node_name
-from ._wait import Patience
 
 
 class Watcher(Protocol):

@@ -11,11 +11,12 @@ import time
 import weakref
 from collections.abc import Callable, Collection
 
-from ..errors import PeerLostError
-from ._calls import Call, Kind, Message
-from ._communicator import Options
+from ...errors import PeerLostError
+from .._calls import Call, Kind, Message
+from .._communicator import Options
+from .._process import Process
+from .._wait import SPINS, Patience
 from ._farewell import await_peers
-from ._process import Process
 from ._rows import (
     ANSWERS,
     BELL,
@@ -45,7 +46,6 @@ from ._rows import (
 )
 from ._stacks import listen
 from ._table import called, status
-from ._wait import SPINS, Patience
 from ._watch import Watch, check_alone, mismatch
 
 # Every board of this process, so that a rank that ends can say so on all of them.

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
-from ._process import Process, shown_path
+from .._process import Process, shown_path
 
 FRAMES = 8  # innermost ones that are told
 

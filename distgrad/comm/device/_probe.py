@@ -5,7 +5,7 @@ they do. MPI cannot be started twice in one process, and a child of a rank must 
 trial is a program of its own, without the variables of the job around it: an MPI job of one process. It sends a
 message to itself and reduces, both from and to the GPU. That the network between two nodes can, it does not show.
 
-    python -m distgrad.comm._probe        # prints "cuda-aware", or dies
+    python -m distgrad.comm.device._probe        # prints "cuda-aware", or dies
 """
 
 import ctypes
@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from .._environment import inherited
-from ..backend import cuda_backend, cuda_problem
+from ..._environment import inherited
+from ...backend import cuda_backend, cuda_problem
 
 _DEADLINE = 60.0  # seconds; it takes one or two
 _ANSWER = "cuda-aware"

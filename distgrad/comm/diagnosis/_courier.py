@@ -15,8 +15,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from .._process import DEAD
 from ._links import Link
-from ._process import DEAD
 from ._rows import (
     BELL,
     CONDITION,

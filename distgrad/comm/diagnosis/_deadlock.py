@@ -8,7 +8,7 @@ arrives within moments if both sides look, and here every rank of the circle has
 
 import time
 
-from ._calls import Message
+from .._calls import Message
 from ._rows import MESSAGE, POSTED, POSTED_END, STEP, TURN, UNLISTED, WAIT, Rows, State
 
 LOOKS = 6  # of each rank of the circle, in vain

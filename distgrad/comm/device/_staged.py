@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 
-from .._typing import Array
+from ..._typing import Array
+from .._types import ReduceOp
 from ._buffers import DeviceTransport, number_of, streams
-from ._types import ReduceOp
 
 if TYPE_CHECKING:
-    from ._communicator import Communicator
+    from .._communicator import Communicator
 
 CHUNK_BYTES = 4 << 20  # of a slot: long enough for a copy at full speed, short enough to fill the pipeline early
 SLOTS = 4  # one on its way down, one on the host, one on its way up, and one more against jitter

@@ -7,15 +7,15 @@ the call returns. Only the blocking collectives are used; the others crash on de
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from .._typing import Array
-from ..errors import CommError
+from ..._typing import Array
+from ...errors import CommError
+from .._dtypes import lookup
+from .._types import ReduceOp
 from ._buffers import DeviceTransport, number_of, streams
-from ._dtypes import lookup
 from ._staged import Staged
-from ._types import ReduceOp
 
 if TYPE_CHECKING:
-    from ._communicator import Communicator
+    from .._communicator import Communicator
 
 
 class CudaAware(DeviceTransport):

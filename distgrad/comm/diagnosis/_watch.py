@@ -4,12 +4,13 @@ import threading
 import time
 from collections.abc import Callable, Collection
 
-from ..errors import CollectiveMismatchError, CommTimeoutError, DeadlockError, PeerLostError
-from ._calls import Message
-from ._communicator import Options
+from ...errors import CollectiveMismatchError, CommTimeoutError, DeadlockError, PeerLostError
+from .._calls import Message
+from .._communicator import Options
+from .._last_words import announce
+from .._process import DEAD, call_site
+from .._wait import Patience
 from ._deadlock import Circle
-from ._last_words import announce
-from ._process import DEAD, call_site
 from ._rows import (
     GAVE_UP,
     LINE,
@@ -32,7 +33,6 @@ from ._rows import (
     State,
 )
 from ._table import circle_text, fate, status, table, waits_in
-from ._wait import Patience
 
 GRACE = 1.0  # seconds for what a rank sent last to arrive, and for the peers' lines once ranks are known to disagree
 WISH_AFTER = 0.1  # seconds of waiting before the rows of other nodes are asked for
