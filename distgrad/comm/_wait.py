@@ -1,8 +1,8 @@
 """How a rank waits: briefly on the core, then giving it to others, then asleep with an eye on its peers."""
 
-import os
-import time
 from collections.abc import Callable
+from os import sched_yield
+from time import monotonic, sleep
 
 SPINS = 50
 YIELDS = 50
@@ -36,12 +36,12 @@ class Patience:
         if self._turn <= SPINS:
             return
         if self._turn <= SPINS + YIELDS:
-            os.sched_yield()
+            sched_yield()
             return
         self._sleep()
 
     def _sleep(self) -> None:
-        now = time.monotonic()
+        now = monotonic()
         if not self._started:
             self._started = now
             self._next_look = now + _LOOK
@@ -49,4 +49,4 @@ class Patience:
         if now >= self._next_look:
             self._next_look = now + min(max(waited / 10, _LOOK), _LONGEST_LOOK)
             self._look(waited)
-        time.sleep(min(max(waited / 50, _NAP), _LONGEST_NAP))
+        sleep(min(max(waited / 50, _NAP), _LONGEST_NAP))

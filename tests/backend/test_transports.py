@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from distgrad import cuda
-from distgrad.comm import Communicator, ReduceOp, _buffers, _staged, _transports, get_default, run_threads
+from distgrad.comm import Communicator, ReduceOp, get_default, run_threads
 from distgrad.comm._serial import SerialCommunicator
 from distgrad.comm._shm import ShmCommunicator
+from distgrad.comm.device import _buffers, _staged, _transports
 from distgrad.errors import CollectiveMismatchError, CommError
 from tests.backend import fake_cuda, fake_cupy, fake_nccl
 from tests.backend.device_collectives import CASES, Check, Place, run

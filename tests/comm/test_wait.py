@@ -1,11 +1,10 @@
 """How a rank waits, on a clock of our own."""
 
 import itertools
-import os
-import time
 
 import pytest
 
+from distgrad.comm import _wait
 from distgrad.comm._wait import SPINS, YIELDS, Patience
 
 
@@ -16,9 +15,9 @@ class Clock:
         self.now = 100.0
         self.naps: list[float] = []
         self.yields = 0
-        monkeypatch.setattr(time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(time, "sleep", self.sleep)
-        monkeypatch.setattr(os, "sched_yield", self.sched_yield)
+        monkeypatch.setattr(_wait, "monotonic", lambda: self.now)
+        monkeypatch.setattr(_wait, "sleep", self.sleep)
+        monkeypatch.setattr(_wait, "sched_yield", self.sched_yield)
 
     def sleep(self, seconds: float) -> None:
         self.naps.append(seconds)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from distgrad.comm import Communicator, _deadlock
+from distgrad.comm import Communicator
 from distgrad.comm._communicator import Options
+from distgrad.comm.diagnosis import _deadlock
 from distgrad.comm.diagnosis._rows import PID
 from distgrad.errors import CommError, CommTimeoutError, DeadlockError, PeerLostError
 from tests.mpi.groups import LAST, RANK, SIZE, make
