@@ -5,6 +5,7 @@ small tree with that bug planted. Rules that bend (long files, long functions) o
 """
 
 import ast
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -343,6 +344,14 @@ def test_no_test_or_example_imports_torch() -> None:
     files = [file for folder in ("tests", "examples") for file in (ROOT / folder).rglob("*.py")]
     modules = [Module("", str(file), ast.parse(file.read_text()), 0, False) for file in files]
     assert torch_imports(modules) == []
+
+
+def test_no_test_replaces_the_clock_of_all_threads() -> None:
+    # A thread of an earlier test then naps on the replacement, which has filled the memory twice.
+    replaced = re.compile(r"setattr\((time, |[\"']time\\.)")
+    assert replaced.search('monkeypatch.setattr(time, "sleep", nap)')
+    files = [file for file in (ROOT / "tests").rglob("*.py") if replaced.search(file.read_text())]
+    assert files == [Path(__file__)]
 
 
 # ---- the rules against planted bugs ----------------------------------------------------------------------------------

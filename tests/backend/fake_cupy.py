@@ -579,6 +579,7 @@ def installed(late: bool = False) -> Iterator[ModuleType]:
     try:
         yield cupy
     finally:
+        fake_nccl.abort_all()
         state.late = False
         cupy_optim._plain = plain
         for name, module in before.items():

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,9 @@ class _Grouped(threading.local):
 _grouped = _Grouped()
 
 
+_living: "weakref.WeakSet[NcclCommunicator]" = weakref.WeakSet()
+
+
 class NcclCommunicator:
     """One rank of a group of GPUs."""
 
@@ -71,6 +75,7 @@ class NcclCommunicator:
         if len({self._take("hello", peer) for peer in range(ndev)}) < ndev:
             raise NcclError("NCCL_ERROR_INVALID_USAGE: Duplicate GPU detected")
         threading.Thread(target=self._progress, name=f"fake-nccl-{rank}", daemon=True).start()
+        _living.add(self)
 
     # ---- operations ----
     def allReduce(self, sendbuf: int, recvbuf: int, count: int, datatype: int, op: int, stream: int) -> None:
@@ -214,6 +219,12 @@ def group_end() -> None:
     transfers, _grouped.transfers = _grouped.transfers, []
     for (comm, stream), entries in itertools.groupby(transfers, lambda entry: (entry[0], entry[5])):
         comm._run_transfers([entry[1:5] for entry in entries], stream)
+
+
+def abort_all() -> None:
+    """End what a test has left, and with it the threads."""
+    for comm in list(_living):
+        comm.abort()
 
 
 class _Module:

@@ -365,7 +365,8 @@ def test_a_missing_wait_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
             scenario()
     wanted = {site for site in sites if (site[0], site[2]) not in OTHERWISE_NEEDED}
     assert len(wanted) >= 11, wanted
-    unnoticed = [site for site in sorted(wanted) if not fails_without(monkeypatch, site[:2])]
+    # Whether NCCL's thread comes before the work that it should have waited for is a race, as on a GPU.
+    unnoticed = [site for site in sorted(wanted) if not any(fails_without(monkeypatch, site[:2]) for _ in range(5))]
     assert unnoticed == []
 
 
