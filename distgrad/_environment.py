@@ -190,6 +190,13 @@ def _apply_threads(job: Job, binding: Binding | None) -> int | None:
     return count
 
 
+def user_malloc(environ: Mapping[str, str]) -> bool:
+    """Whether the user tunes glibc's malloc, in its old way or in its new one."""
+    return "glibc.malloc" in environ.get("GLIBC_TUNABLES", "") or any(
+        name.startswith("MALLOC_") and name.endswith("_") for name in environ
+    )
+
+
 def _limit_loaded_blas(count: int) -> None:
     """Set the threads of a BLAS that was loaded before distgrad, and so has read its variables already."""
     try:
@@ -362,4 +369,5 @@ job, binding, threads = _start()
 pmi_descriptor = _read_descriptor(os.environ) if job.kind == "hydra" else None  # the socket to Hydra
 kvs_descriptor = pmi_descriptor if _answers_about_keys(os.environ) else None  # the same, where it may be asked
 pmix_namespace = os.environ.get("PMIX_NAMESPACE") if job.kind == "openmpi" else None  # what Open MPI calls this job
+tunes_malloc = user_malloc(os.environ)
 leave_at_once_at_interrupt()

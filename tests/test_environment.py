@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from distgrad import _environment as environment
-from distgrad._environment import SINGLE, THREAD_VARIABLES, Job, forced_kernel, read_job, usable_cores, user_threads
+from distgrad._environment import (
+    SINGLE,
+    THREAD_VARIABLES,
+    Job,
+    forced_kernel,
+    read_job,
+    usable_cores,
+    user_malloc,
+    user_threads,
+)
 from tests.jobs import clean_environment
 
 OPENMPI = {
@@ -204,3 +213,17 @@ def test_show_config(capsys: pytest.CaptureFixture[str]) -> None:
     environment.show_config()
     shown = capsys.readouterr().out
     assert "job: " in shown and "cores for this rank: " in shown and "BLAS: " in shown
+
+
+@pytest.mark.parametrize(
+    ("environ", "tuned"),
+    [
+        ({}, False),
+        ({"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2_Usable"}, False),
+        ({"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=131072"}, True),
+        ({"MALLOC_TRIM_THRESHOLD_": "131072"}, True),
+        ({"MALLOC_CONF": "narenas:1"}, False),
+    ],
+)
+def test_the_users_malloc_is_noticed(environ: dict[str, str], tuned: bool) -> None:
+    assert user_malloc(environ) is tuned

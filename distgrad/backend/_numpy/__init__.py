@@ -14,6 +14,7 @@ from .._backend import Backend
 from .._device import device
 from . import _activation, _attention, _conv, _loss, _norm, _softmax, _special, _ufuncs
 from ._blocks import in_blocks
+from ._memory import keep_freed_memory
 from ._scratch import BLOCK, scratch
 
 
@@ -76,5 +77,6 @@ class CpuBackend(Backend):
         return np.errstate(all="ignore")
 
 
+keep_freed_memory()
 _CPU = device("cpu")
 CPU = CpuBackend()
