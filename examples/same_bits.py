@@ -68,31 +68,24 @@ def main() -> None:
     optimizer = optim.AdamW(model.parameters(), lr=1e-3)
     scheduler = optim.lr_scheduler.CosineAnnealingLR(optimizer, args.steps)
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "loader": loader}
-    done = 0
     if args.resume:
         state = torch.load(args.checkpoint)
-        done = state.pop("done")
         for name, part in parts.items():
             part.load_state_dict(state[name])
 
-    while done < args.steps:
-        for step in loader.steps():
-            for x, y in step:
-                logits = model(x)
-                F.cross_entropy(logits.flatten(0, -2), y.flatten()).backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            scheduler.step()
-            done += 1
-            if done in (args.steps, args.stop_after):
-                break
-        if done == args.stop_after:
-            if dist.get_rank() == 0:
-                torch.save({**{name: part.state_dict() for name, part in parts.items()}, "done": done}, args.checkpoint)
-            return
+    for step in loader.steps(until=args.stop_after or args.steps):
+        for x, y in step:
+            logits = model(x)
+            F.cross_entropy(logits.flatten(0, -2), y.flatten()).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        scheduler.step()
+
     dist.barrier()  # with `--elastic`, rank 0 may have died in the last step: here the others notice
-    if dist.get_rank() == 0:
+    if args.stop_after and dist.get_rank() == 0:
+        torch.save({name: part.state_dict() for name, part in parts.items()}, args.checkpoint)
+    elif dist.get_rank() == 0:
         print("sha256", torch.fingerprint(model, optimizer))
 
 

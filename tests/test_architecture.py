@@ -18,11 +18,13 @@ ROOT = Path(__file__).parent.parent
 # A module imports from lower levels or from its own package; packages on one level are strangers.
 LEVELS = {
     "_binding": -1,  # arithmetic on cores, for _environment
+    "_snapshot": -1,  # a file, for _survivors
     "_blas": 0,
     "_environment": 0,
     "_pages": 0,
     "_lifeline": 0,
     "_shard": 0,
+    "_survivors": 0,
     "_parent_death": 0,
     "_reports": 0,
     "_typing": 0,

@@ -126,13 +126,17 @@ class DataLoader(Generic[T]):
 
     # ---- steps that do not depend on the number of ranks --------------------------------------------------------
 
-    def steps(self) -> Iterator[Step]:
+    def steps(self, until: int | None = None) -> Iterator[Step]:
         """The optimizer steps of an epoch, alike on any number of ranks; the rest of it after `load_state_dict`.
 
         Here `batch_size` is that of the whole step, on all ranks together. Which samples a step has follows from the
         seed (the generator's, or else 0) and the numbers of epoch and step; it is cut into `logical_shards` parts, of
         which each rank gets some, as batches. With `DistributedDataParallel(model, logical_shards=...)`, gradients
         do not depend on the number of ranks, to the last bit.
+
+        Args:
+            until: how many steps the loader shall have made in the end, counted from its very first one, over as many
+                epochs as that takes.
 
         Example:
             >>> for step in loader.steps():
@@ -146,12 +150,27 @@ class DataLoader(Generic[T]):
                 "DataLoader.steps: expected a data set with a length, and an order from `shuffle` and `batch_size` "
                 "alone, got an iterable data set, a sampler, a batch_sampler or batch_size=None"
             )
+        if until is not None:
+            return self._steps_until(until, self.batch_size)
         self._cursor.begin()
+        return self._steps_of_epoch(self.batch_size) if self._cursor.go_on(self.batch_size) else iter(())
+
+    def _steps_of_epoch(self, size: int, until: int | None = None) -> Iterator[Step]:
         n = len(self.dataset)
         order = permutation(n, self._seed(), self._cursor.epoch) if self.shuffle else np.arange(n, dtype=np.int64)
         if self.drop_last:
-            order = order[: n - n % self.batch_size]
-        return steps_of(order, self.batch_size, self.logical_shards, self._batch_of, self._cursor)
+            order = order[: n - n % size]
+        stop = len(order) if until is None else min(until * size, len(order))
+        return steps_of(order, size, self.logical_shards, self._batch_of, self._cursor, stop)
+
+    def _steps_until(self, until: int, size: int) -> Iterator[Step]:
+        cursor, in_epoch = self._cursor, batch_count(len(self.dataset), size, self.drop_last)
+        cursor.begin()
+        cursor.go_on(size, leap=True)
+        while in_epoch and cursor.epoch * in_epoch + cursor.sample // size < until:
+            yield from self._steps_of_epoch(size, until - cursor.epoch * in_epoch)
+            if cursor.is_at_end:
+                cursor.begin()
 
     def state_dict(self) -> dict[str, int]:
         """Where the loop is over `steps`, or over the batches of a sharded loader; it holds on any number of ranks.

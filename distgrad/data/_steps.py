@@ -10,6 +10,7 @@ from ..comm._elastic import ElasticCommunicator, elastic_group
 from ..comm._tree import owned
 from ..ops._generator import stream_of
 from ._dataset import Indices
+from ._resume import resumption
 
 
 class Cursor:
@@ -32,6 +33,11 @@ class Cursor:
         """Whether the next loop begins in the middle of an epoch."""
         return not self._began and self.sample > 0
 
+    @property
+    def is_at_end(self) -> bool:
+        """Whether the last loop has come to the end of its epoch, and no other one has begun."""
+        return not self._began
+
     def begin(self) -> None:
         """A loop begins."""
         if self._began:
@@ -41,6 +47,32 @@ class Cursor:
     def end(self) -> None:
         """A loop has come to the end of its epoch."""
         self.go_to(self.epoch + 1)
+
+    def state_dict(self) -> dict[str, int]:
+        """Where it is."""
+        return {"epoch": self.epoch, "sample": self.sample}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Goes there."""
+        self.go_to(state_dict["epoch"], state_dict["sample"])
+
+    def go_on(self, batch_size: int, leap: bool = False) -> bool:
+        """In a job that was started again, go where this loop was; False where its epoch had been done before.
+
+        Args:
+            batch_size: samples of a step.
+            leap: go to the epoch at once, and not from loop to loop.
+        """
+        going_on = resumption()
+        place = None if going_on is None else going_on.place_of(self)
+        if going_on is None or place is None:
+            return True
+        if self.epoch < place.epoch and not leap:
+            self.end()
+            return False
+        self.epoch, self.sample = place.epoch, place.sample
+        going_on.arrive(place, f"in step {self.sample // batch_size} of epoch {self.epoch}")
+        return True
 
 
 class Step:
@@ -143,7 +175,7 @@ def _sum(taking_part: list[Listener], group: ElasticCommunicator | None) -> bool
 
 
 def steps_of(
-    order: Indices, batch_size: int, shards: int, fetch: Callable[[Indices], Any], cursor: Cursor
+    order: Indices, batch_size: int, shards: int, fetch: Callable[[Indices], Any], cursor: Cursor, stop: int
 ) -> Iterator[Step]:
     """The steps of the epoch that the cursor is in, from its sample on.
 
@@ -153,11 +185,12 @@ def steps_of(
         shards: into how many parts a step is cut.
         fetch: makes a batch of sample numbers.
         cursor: moves on with each step that was worked on.
+        stop: the number of samples after which the loop ends, be it the end of the epoch or not.
 
     Raises:
         RuntimeError: a step was left before its end.
     """
-    while cursor.sample < len(order):
+    while cursor.sample < stop:
         start = cursor.sample
         step = Step(cursor, start // batch_size, order[start : start + batch_size], shards, fetch)
         yield step
@@ -166,7 +199,11 @@ def steps_of(
                 "DataLoader.steps: expected the loop over the batches of a step to run to its end, where gradients are "
                 "summed over the ranks, got a new step before; to leave steps out, leave the outer loop"
             )
-    cursor.end()
+        going_on = resumption()
+        if going_on is not None:
+            going_on.keep(cursor)
+    if cursor.sample >= len(order):
+        cursor.end()
 
 
 def shard_sizes(samples: int, shards: int) -> list[int]:

@@ -84,6 +84,12 @@ class Deaths:
             self._poll = select.epoll()  # which tells events in the order in which they happened
             self._thread.start()
 
+    @property
+    def began_to_end(self) -> float | None:
+        """When the first end of a rank was seen, in seconds since the epoch; None where there was none."""
+        seen = min(self._ended.values(), default=None)
+        return None if seen is None else time.time() - (time.monotonic() - seen)
+
     def any_ended(self) -> bool:
         """Whether a rank has ended so far."""
         return bool(self._ended)

@@ -24,9 +24,12 @@ def mpirun_command(request: Request) -> list[str]:
     mpirun = find_mpirun(family)
     if family == "openmpi":
         return [mpirun, *_open_mpi_options(request), *(_GUARD if request.elastic else ())]
-    if request.elastic:
-        raise LaunchError(f"expected Open MPI for --elastic, got {family}, which ends a job whose rank has died")
     return [mpirun, *_hydra_options(request)]
+
+
+def goes_on_in_place(request: Request) -> bool:
+    """Whether the ranks that live go on when one has died; an MPI that cannot ends them all."""
+    return request.elastic and mpi_family() == "openmpi"
 
 
 # Open MPI does not notice a rank that ends with a status other than 0 (5.0.11); one that a signal ends it does.

@@ -40,6 +40,8 @@ class Request(NamedTuple):
     chaos: str | None  # the faults that shall strike, as `_chaos.read` reads them
     inbox: str | None  # of a rank: where the parent of `-n` collects last words
     restart: tuple[int, int] | None  # of a rank: how many times the job was started again, and how many times it may be
+    snapshot: str | None  # of a rank: where the parent holds what a job that starts again goes on with
+    lost: tuple[float, str]  # of a rank: when, and in words why, the job was started again
     script: str
     arguments: list[str]
 
@@ -79,6 +81,8 @@ def parse(argv: Sequence[str]) -> Request:
         chaos=given.chaos,
         inbox=given.inbox,
         restart=given.restart,
+        snapshot=given.snapshot,
+        lost=given.lost,
         script=given.script,
         arguments=given.arguments,
     )
@@ -176,6 +180,8 @@ def _parser() -> argparse.ArgumentParser:
     # What the parent of `-n` tells the ranks.
     parser.add_argument("--inbox", help=argparse.SUPPRESS)
     parser.add_argument("--restart", type=_restart, help=argparse.SUPPRESS)
+    parser.add_argument("--snapshot", help=argparse.SUPPRESS)
+    parser.add_argument("--lost", type=_lost, default=(0.0, ""), help=argparse.SUPPRESS)
     parser.add_argument("script", nargs="?", help="the training script, or with -m the module")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="handed to the script as they are")
     return parser
@@ -206,7 +212,7 @@ def _add_faults(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     restarts = "start the job again when it fails, up to K times; the script resumes from its checkpoint"
     add("--max-restarts", "--max_restarts", metavar="K", type=_restarts, default=0, help=restarts)
-    add("--elastic", action="store_true", help="go on without ranks that die (Open MPI; see DataLoader.steps)")
+    add("--elastic", action="store_true", help="go on when ranks die, with the same bits (see DataLoader.steps)")
     add("--timeout", metavar="SEC", type=_seconds, help="end the job when a collective takes longer")
     add("--stall-warn", metavar="SEC", type=_seconds, help="say who waits for whom after this time")
     add("--chaos", metavar="FAULTS", help='strike ranks, as a test: "kill@rank=2,step=17; exc@rank=*,step=3"')
@@ -242,6 +248,11 @@ def _restarts(text: str) -> int:
 def _restart(text: str) -> tuple[int, int]:
     count, _, limit = text.partition("/")
     return int(count), int(limit)
+
+
+def _lost(text: str) -> tuple[float, str]:
+    at, _, words = text.partition(" ")
+    return float(at), words
 
 
 def _seconds(text: str) -> float:

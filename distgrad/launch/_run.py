@@ -12,6 +12,8 @@ from pathlib import Path
 from .. import comm
 from .._environment import job
 from .._pages import page
+from .._snapshot import Snapshot
+from .._survivors import Survivors, survive
 from ..comm import _abort
 from ..comm._last_words import log_to
 from ..errors import CommError, LaunchError
@@ -36,6 +38,8 @@ def run(request: Request) -> int:
     _env.export_rank(job, request.timeout, request.stall_warn)
     if request.elastic:
         _env.export([("DISTGRAD_ELASTIC", "1")])
+    if request.snapshot is not None:
+        _go_on_from(request.snapshot, request.lost)
     if request.restart is not None:
         _env.export_restarts(*request.restart)
     if request.log_dir is not None:
@@ -79,6 +83,14 @@ def _log_to(directory: str, append: bool) -> None:
     log = redirect(directory, job.rank, append)
     log_to(log.file, log.screens)
     _prepare_output(tag_output=False)
+
+
+def _go_on_from(address: str, lost: tuple[float, str]) -> None:
+    """Keep the states of this rank where the launcher's parent holds them, and go on with those that are there."""
+    file = Snapshot.open(address, job.world_size)
+    if file is None:
+        raise LaunchError(f"expected to reach {address!r}, where the launcher keeps what --elastic needs")
+    survive(Survivors(file, job.rank, lost[1], lost[0]))
 
 
 def _say_where_ranks_stay(request: Request) -> None:

@@ -16,8 +16,9 @@ from .._reports import KEYBOARD_INTERRUPT_CODE, Inbox, Report, with_rank
 from ..errors import LaunchError
 from . import _env
 from ._deaths import Death, Deaths
-from ._mpirun import mpirun_command
+from ._mpirun import goes_on_in_place, mpirun_command
 from ._request import Request
+from ._revival import Revival
 
 USAGE_ERROR = 2  # the exit status of a command line that cannot work, as argparse and most tools have it
 POLL = 0.2  # seconds between two looks for failures
@@ -33,6 +34,7 @@ class Ending(NamedTuple):
     began: bool  # the ranks had met, as far as can be seen from here
     death: Death | None = None  # of the rank that ended first, where none left a word
     interrupted: bool = False  # by Ctrl-C: what ranks say about that is no cause
+    noticed: float | None = None  # when the first rank had ended, in seconds since the epoch
 
     @property
     def cause(self) -> str:
@@ -42,6 +44,13 @@ class Ending(NamedTuple):
         if not self.reports:
             return f"status {self.code}, and no rank left a word"
         return with_rank(self.reports[0]).splitlines()[-1]
+
+    @property
+    def victim(self) -> str:
+        """Which rank's end ended the job, in words."""
+        if self.reports and not self.unexplained:
+            return f"rank {self.reports[0].rank} died"
+        return "a rank died" if self.death is None else f"rank {self.death.rank} died"
 
     @property
     def unexplained(self) -> bool:
@@ -76,12 +85,33 @@ def spawn(request: Request) -> int:
     environment = _env.of_mpirun(request.env, request.bind)
     _make_log_dir(request.log_dir)
     signal.signal(signal.SIGTERM, _exit_on_signal)
+    if request.elastic and not request.is_alone and not goes_on_in_place(request):
+        return _spawn_until_done(command, request, environment)
     for restart in itertools.count():
         ending = _start(command, request, restart, environment)
         _conclude(ending, request)
         if restart == request.max_restarts or not ending.may_restart:
             return ending.status
         _wait_before(restart + 1, request.max_restarts, ending.cause)
+    raise AssertionError("itertools.count ends never")
+
+
+def _spawn_until_done(command: list[str], request: Request, environment: Mapping[str, str]) -> int:
+    """Start the job, and again from its last step when a rank has died, for as long as it gets on."""
+    assert request.nproc is not None  # ranks are on this machine, and more than one
+    revival = Revival(request.nproc)
+    try:
+        for restart in itertools.count():
+            ending = _start(command, request, restart, environment, revival)
+            died = ending.status != 0 and not ending.interrupted and (ending.began or restart > 0)
+            error = None if ending.unexplained or not ending.reports else ending.reports[0].text.splitlines()[-1]
+            if not died or not revival.revives(ending.victim, ending.noticed or time.time(), error):
+                _conclude(ending, request)
+                return ending.status
+            if error is not None:
+                _conclude(ending, request)
+    finally:
+        revival.close()
     raise AssertionError("itertools.count ends never")
 
 
@@ -99,20 +129,27 @@ def _wait_before(restart: int, limit: int, cause: str) -> None:
     time.sleep(delay)
 
 
-def _start(command: list[str], request: Request, restart: int, environment: Mapping[str, str]) -> Ending:
+def _start(
+    command: list[str],
+    request: Request,
+    restart: int,
+    environment: Mapping[str, str],
+    revival: Revival | None = None,
+) -> Ending:
     inbox = Inbox()
+    in_place = request.elastic and not request.is_alone and revival is None
     try:
-        whole = [*command, *_rank_command(request, inbox.address, restart)]
-        return _run(whole, inbox, environment, bool(request.hosts), request.elastic and not request.is_alone)
+        whole = [*command, *_rank_command(request, inbox.address, restart, revival)]
+        return _run(whole, inbox, environment, bool(request.hosts), in_place)
     finally:
         inbox.close()
 
 
-def _rank_command(request: Request, inbox: str, restart: int) -> list[str]:
+def _rank_command(request: Request, inbox: str, restart: int, revival: Revival | None = None) -> list[str]:
     """The command line of one rank: this launcher again, inside the job."""
     options = ["--inbox", inbox]
-    if request.max_restarts:
-        options += ["--restart", f"{restart}/{request.max_restarts}"]
+    if request.max_restarts or revival is not None:
+        options += ["--restart", f"{restart}/{max(request.max_restarts, restart)}"]
     if request.tag_output:
         options.append("--tag-output")
     if request.log_dir is not None:
@@ -121,7 +158,9 @@ def _rank_command(request: Request, inbox: str, restart: int) -> list[str]:
         options += ["--timeout", str(request.timeout)]
     if request.stall_warn is not None:
         options += ["--stall-warn", str(request.stall_warn)]
-    if request.elastic:
+    if revival is not None:
+        options += revival.options
+    elif request.elastic:
         options.append("--elastic")
     if request.chaos is not None:
         options += ["--chaos", request.chaos]
@@ -161,7 +200,8 @@ def _run(
     if code == 0 and (first is not None or elastic):
         code = 1  # after os._exit(0) of a rank, MPICH ends the others and may call that a success
     # Ranks of other hosts do not reach the inbox.
-    return Ending(code if code >= 0 else 128 - code, inbox.read(), remote or inbox.job_began(), first)
+    status, began = code if code >= 0 else 128 - code, remote or inbox.job_began()
+    return Ending(status, inbox.read(), began, first, noticed=deaths.began_to_end)
 
 
 def _end_when_late(process: "subprocess.Popen[bytes]", inbox: Inbox) -> None:
@@ -207,13 +247,14 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 def _conclude(ending: Ending, request: Request) -> None:
     """Say why the job ended, the cause last, where the eye falls."""
+    told = not request.is_alone and goes_on_in_place(request)  # `_attend` has shown all but the last line
     if ending.reports:
         first, *others = ending.reports
-        for report in others if not request.elastic else ():
+        for report in others if not told else ():
             if report.text != first.text:
                 print(with_rank(report._replace(text=report.text.rstrip().splitlines()[-1])), end="", file=sys.stderr)
-        last = first.text.rstrip().splitlines()[-1]  # of an elastic job, the rest is on the screen
-        print(with_rank(first._replace(text=last) if request.elastic else first), end="", file=sys.stderr)
+        last = first.text.rstrip().splitlines()[-1]
+        print(with_rank(first._replace(text=last) if told else first), end="", file=sys.stderr)
     if ending.status == KEYBOARD_INTERRUPT_CODE and not ending.reports:
         print("distgrad.launch: KeyboardInterrupt", file=sys.stderr)
     elif ending.unexplained and not request.is_alone and (ending.death is not None or not ending.reports):

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from .._survivors import enlist
 from .._tensor import Tensor
 from ..autograd._mode import enable_grad
 from ..autograd._node import HookHandle
@@ -94,6 +95,7 @@ class Optimizer:
             groups = [{"params": groups}]
         for group in groups:
             self.add_param_group(group)
+        enlist("optimizer", self)
 
     def _make_hooks(self) -> None:
         self._pre_hooks: dict[int, Callable[..., Any]] = {}

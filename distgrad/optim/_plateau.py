@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from .._survivors import enlist
 from ._optimizer import Optimizer, number
 from ._schedule import LRScheduler, need_optimizer, one_per_group, set_value, warn_epoch
 
@@ -60,6 +61,7 @@ class ReduceLROnPlateau(LRScheduler):
         self.cooldown_counter = 0
         self.num_bad_epochs = 0
         self._last_lr = self._current()
+        enlist("schedule", self)
 
     def step(self, metrics: Any, epoch: int | None = None) -> None:  # type: ignore[override]
         """Takes in the metric of one more epoch, a number or a tensor of one element."""

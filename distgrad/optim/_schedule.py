@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from .._survivors import enlist
 from .._tensor import Tensor
 from ._optimizer import Group, Optimizer, number
 
@@ -46,6 +47,7 @@ class LRScheduler:
         self._step_count = 0
         self._last_lr: list[float] = []
         self._initial_step()
+        enlist("schedule", self)
 
     def _initial_step(self) -> None:
         """Sets the rates of epoch 0."""

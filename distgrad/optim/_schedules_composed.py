@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
+from .._survivors import enlist
 from ._optimizer import Optimizer
 from ._plateau import ReduceLROnPlateau
 from ._schedule import LRScheduler, set_value
@@ -33,6 +34,7 @@ class _Composed(LRScheduler):
                     "belongs to another"
                 )
         self._schedulers = list(schedulers)
+        enlist("schedule", self)
 
     def _undo(self) -> None:
         for scheduler in self._schedulers:

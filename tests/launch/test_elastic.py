@@ -2,7 +2,7 @@
 
 import random
 import re
-import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +13,9 @@ from tests.launch.elastic_soak import DEADLINE, Plan, command, draw, run, undist
 
 ELASTIC = [mpi for mpi in installed_mpis() if mpi.name == "openmpi"]
 needs_openmpi = pytest.mark.skipif(not ELASTIC, reason="needs Open MPI: DISTGRAD_TEST_OPENMPI names its environment")
+
+RESTARTED = [mpi for mpi in installed_mpis() if mpi.name == "mpich"]
+needs_mpich = pytest.mark.skipif(not RESTARTED, reason="needs MPICH")
 
 expected = cache(undisturbed)
 
@@ -42,7 +45,7 @@ def test_the_bits_of_an_undisturbed_run(name: str) -> None:
 @needs_openmpi
 def test_random_deaths() -> None:
     dice = random.Random(5)
-    plans = [draw(dice, outside) for outside in (True, False, True)]
+    plans = [draw(dice, ELASTIC[0], outside) for outside in (True, False, True)]
     found = [result.problem for plan in plans if (result := run(plan, ELASTIC[0], expected(plan.model))).problem]
     assert not found, "\n\n".join(found)
 
@@ -59,8 +62,8 @@ def test_a_sum_that_one_survivor_has_and_the_other_has_not(bug: str) -> None:
     assert "rank 1 died" in outcome.output or bug != "sound"
 
 
-def outcome_of(chaos: str, ranks: int = 3) -> tuple[int, str]:
-    outcome = run_job(command(Plan("mlp", ranks, chaos, ()), ELASTIC[0]), DEADLINE)
+def outcome_of(chaos: str, ranks: int = 3, mpis: Sequence[Mpi] = ELASTIC) -> tuple[int, str]:
+    outcome = run_job(command(Plan("mlp", ranks, chaos, ()), mpis[0]), DEADLINE)
     assert not outcome.timed_out and outcome.left == [], outcome.output
     return outcome.code, outcome.output
 
@@ -102,9 +105,24 @@ def test_a_death_before_the_ranks_have_met_ends_the_job() -> None:
     assert "rank 1 " in output.splitlines()[-1]
 
 
-@pytest.mark.skipif(not any(mpi.name == "mpich" for mpi in installed_mpis()), reason="needs MPICH")
-def test_mpich_cannot() -> None:
-    mpich = next(mpi for mpi in installed_mpis() if mpi.name == "mpich")
-    outcome = run_job(command(Plan("mlp", 2, "", ()), Mpi("mpich", mpich.python or sys.executable, ())), DEADLINE)
-    assert outcome.code == 2
-    assert "expected Open MPI for --elastic, got hydra" in outcome.last_line
+# ---- MPICH: the job starts again  -----------------------------------------------------------------------------------
+
+
+@needs_mpich
+def test_a_job_that_starts_again_goes_on_where_it_was() -> None:
+    chaos = "kill@rank=0,step=7,phase=optimizer; exc@rank=1,step=9,restart=1"
+    code, output = outcome_of(chaos, 2, RESTARTED)
+    lines = [line for line in output.splitlines() if line.startswith("distgrad: ")]
+    assert code == 0 and expected("mlp") in output.splitlines(), output
+    assert len(lines) == 2 and "Traceback" in output
+    for line, rank, step in zip(lines, (0, 1), ("6 of epoch 0", "4 of epoch 1"), strict=True):
+        noticed = rf"distgrad: rank {rank} died, noticed at \d\d:\d\d:\d\d\.\d{{3}}; "
+        assert re.fullmatch(rf"{noticed}the job was started again and goes on in step {step}; it took \d+ ms", line)
+
+
+@needs_mpich
+def test_an_error_that_comes_again_ends_the_job() -> None:
+    code, output = outcome_of("exc@rank=*,step=1; exc@rank=*,step=1,restart=1", 2, RESTARTED)
+    assert code == 1
+    assert output.count("Traceback") >= 2, output
+    assert re.match(r"\[rank \d\] distgrad.errors.ChaosError", output.splitlines()[-1])
