@@ -165,12 +165,11 @@ class DataLoader(Generic[T]):
 
     def _steps_until(self, until: int, size: int) -> Iterator[Step]:
         cursor, in_epoch = self._cursor, batch_count(len(self.dataset), size, self.drop_last)
-        cursor.begin()
+        cursor.stay()
         cursor.go_on(size, leap=True)
         while in_epoch and cursor.epoch * in_epoch + cursor.sample // size < until:
             yield from self._steps_of_epoch(size, until - cursor.epoch * in_epoch)
-            if cursor.is_at_end:
-                cursor.begin()
+            cursor.stay()
 
     def state_dict(self) -> dict[str, int]:
         """Where the loop is over `steps`, or over the batches of a sharded loader; it holds on any number of ranks.

@@ -33,15 +33,14 @@ class Cursor:
         """Whether the next loop begins in the middle of an epoch."""
         return not self._began and self.sample > 0
 
-    @property
-    def is_at_end(self) -> bool:
-        """Whether the last loop has come to the end of its epoch, and no other one has begun."""
-        return not self._began
-
     def begin(self) -> None:
         """A loop begins."""
         if self._began:
             self.epoch, self.sample = self.epoch + 1, 0
+        self._began = True
+
+    def stay(self) -> None:
+        """A loop begins that goes on where the last one was left."""
         self._began = True
 
     def end(self) -> None:

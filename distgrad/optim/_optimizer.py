@@ -231,6 +231,7 @@ class Optimizer:
             if names is not None:
                 group.setdefault("param_names", names)
         self.__setstate__({"state": state, "param_groups": self.param_groups})
+        self._opt_called = self._opt_called or bool(state)  # by who saved it: the schedule that was saved knows that
         for hook in tuple(self._load_post_hooks.values()):
             hook(self)
 
