@@ -169,6 +169,11 @@ def _kernel(dtype: "np.dtype[np.generic]", op: ReduceOp, size: int) -> _Kernel:
 
     def widened(outputs: Sequence[Array], inputs: Sequence[Array]) -> None:
         total = inputs[0].astype(wide)
-        plain([total, *outputs], [total, *(source.astype(wide) for source in inputs[1:])])
+        for source in inputs[1:]:
+            combine(total, source.astype(wide), out=total)
+        if scale is not None:
+            scale(total, factor, out=total)
+        for output in outputs:
+            output[...] = total
 
     return widened if wide.itemsize > dtype.itemsize else plain

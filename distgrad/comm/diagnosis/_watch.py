@@ -96,10 +96,7 @@ class Watch:
         if waited > self._options.stall_warn:
             self._consider_table(missing, waited)
         if waited > self._options.timeout:
-            raise CommTimeoutError(
-                f"rank {rows.rank} gave up waiting in {self._doing()} after {waited:.1f} s (the timeout of the group)\n"
-                f"{table(rows)}"
-            )
+            raise self._timeout(waited)
 
     def end(self) -> None:
         """The wait is over."""
@@ -138,6 +135,14 @@ class Watch:
     def _doing(self) -> str:
         return waits_in(self._rows, self._rows.rank)
 
+    def _timeout(self, waited: float) -> CommTimeoutError:
+        rows = self._rows
+        text = f"rank {rows.rank} gave up waiting in {self._doing()} after {waited:.1f} s (the timeout of the group)"
+        error = CommTimeoutError(f"{text}\n{table(rows)}")
+        rows.write(REASON, f"CommTimeoutError: {text}")
+        rows.put(STATE, State.TIMED_OUT)
+        return error
+
     def _check_peer(self, rank: int, waited: float) -> None:
         rows, state = self._rows, self._rows.state(rank)
         if state == State.FINISHED or rows.condition(rank) == DEAD:
@@ -145,8 +150,11 @@ class Watch:
                 return  # what it sent last may be under way
         elif state not in GAVE_UP:
             return
-        if self._message is None and rank not in self._essential and rows.get(rank, STEP) >= rows.get(rows.rank, STEP):
-            return  # it came before it ended
+        if self._message is None and rows.get(rank, STEP) >= rows.get(rows.rank, STEP):
+            if rank not in self._essential:
+                return  # it came before it ended
+            if state == State.TIMED_OUT:
+                raise self._timeout(waited)  # whom it waited for, this rank waits for
         raise PeerLostError(f"rank {rows.rank} was waiting in {self._doing()}, but {fate(rows, rank)}")
 
     def _deadlock(self, circle: list[int]) -> DeadlockError:
