@@ -120,11 +120,14 @@ def expand_tasks(text: str) -> list[int]:
 
 def usable_cores(job: Job) -> int:
     """Cores for this rank alone: its share of what all ranks of the node may use, and no more than it is bound to."""
-    bound = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return max(1, min(bound, _node_cores(bound) // job.local_size))
+    return max(1, min(_bound(), node_cores() // job.local_size))
 
 
-def _node_cores(bound: int) -> int:
+def _bound() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def node_cores() -> int:
     """Cores that the ranks of this node share.
 
     The parent of a rank is the launcher's own process: where the launcher binds each rank, the parent still has the
@@ -133,18 +136,26 @@ def _node_cores(bound: int) -> int:
     try:
         shared = len(os.sched_getaffinity(os.getppid()))
     except (AttributeError, OSError):
-        shared = bound
-    return min(max(shared, bound), _cpu_quota())
+        shared = 0
+    return min(max(shared, _bound()), cpu_quota())
 
 
-def _cpu_quota(path: str = "/sys/fs/cgroup/cpu.max") -> int:
-    """The CPU quota of this control group in whole cores; a huge number where there is none."""
-    try:
-        with open(path) as file:
-            quota, period = file.read().split()
-    except (OSError, ValueError):
-        return sys.maxsize
-    return sys.maxsize if quota == "max" else math.ceil(int(quota) / int(period))
+def cpu_quota(root: str = "/sys/fs/cgroup") -> int:
+    """The CPU quota of this control group in whole cores; a huge number where there is none.
+
+    Args:
+        root: where control groups are, of version 2 (`cpu.max`) or of version 1.
+    """
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        with contextlib.suppress(OSError, ValueError):
+            quota, period = " ".join(_text(f"{root}/{file}") for file in files).split()
+            return sys.maxsize if quota in ("max", "-1") else math.ceil(int(quota) / int(period))
+    return sys.maxsize
+
+
+def _text(path: str) -> str:
+    with open(path) as file:
+        return file.read()
 
 
 def bound_by_launcher(own: frozenset[int]) -> bool:
@@ -280,9 +291,14 @@ def show_config() -> None:
     import_module("numpy")  # with its BLAS; `import distgrad` alone does not load it
     for library, kernel, count in blas_config():
         print(f"BLAS: {library}, kernel {kernel}, threads {count}")
-    warning = forced_kernel(os.environ, _cpu_flags())
+    warning = kernel_warning()
     if warning:
         print(f"warning: {warning}")
+
+
+def kernel_warning() -> str | None:
+    """A sentence when this environment makes OpenBLAS slower than it could be on this CPU, else None."""
+    return forced_kernel(os.environ, _cpu_flags())
 
 
 def _read_descriptor(environ: Mapping[str, str]) -> int | None:
@@ -298,6 +314,19 @@ def _answers_about_keys(environ: Mapping[str, str]) -> bool:
 def inherited() -> dict[str, str]:
     """The environment that a child process of this one gets."""
     return dict(os.environ)
+
+
+_OF_A_JOB = ("PMI", "PMIX", "OMPI_", "PRTE_", "HYDRA_", "HYDI_", "MPI_LOCAL", "MPIR_", "SLURM_", "PALS_", "DISTGRAD_")
+
+
+def outside_jobs() -> dict[str, str]:
+    """The environment for a child process that is to be an MPI job of its own, whatever job is around this one."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_OF_A_JOB)}
+
+
+def as_this_rank() -> dict[str, str]:
+    """The environment for a child process that takes the place of this rank in its job, on the same cores."""
+    return {name: value for name, value in os.environ.items() if name not in (RANK_VARIABLE, BIND_VARIABLE)}
 
 
 def tell_hydra(descriptor: int | None, code: int) -> bool:

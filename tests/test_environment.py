@@ -80,7 +80,7 @@ def cores(monkeypatch: pytest.MonkeyPatch, own: int, parent: int, ranks: int, qu
     """usable_cores where this process may use `own` cores and the launcher above it `parent`."""
     sets = {0: set(range(own)), os.getppid(): set(range(parent))}
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: sets[pid])
-    monkeypatch.setattr(environment, "_cpu_quota", lambda: quota)
+    monkeypatch.setattr(environment, "cpu_quota", lambda: quota)
     return usable_cores(Job("hydra", 0, ranks, 0, ranks))
 
 
@@ -110,8 +110,16 @@ def test_usable_cores_in_a_container_with_a_quota(monkeypatch: pytest.MonkeyPatc
 def test_cpu_quota(tmp_path: Path, text: str, quota: int) -> None:
     file = tmp_path / "cpu.max"
     file.write_text(text)
-    assert environment._cpu_quota(str(file)) == quota
-    assert environment._cpu_quota(str(tmp_path / "none")) == sys.maxsize
+    assert environment.cpu_quota(str(tmp_path)) == quota
+    assert environment.cpu_quota(str(tmp_path / "none")) == sys.maxsize
+
+
+@pytest.mark.parametrize(("text", "quota"), [("-1\n", sys.maxsize), ("200000\n", 2), ("250000\n", 3)])
+def test_cpu_quota_of_the_first_version(tmp_path: Path, text: str, quota: int) -> None:
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(text)
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+    assert environment.cpu_quota(str(tmp_path)) == quota
 
 
 def test_the_users_threads_are_told_from_ours() -> None:

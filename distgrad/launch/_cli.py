@@ -18,6 +18,7 @@ from ._spawn import spawn
 USAGE_ERROR = 2  # the exit status of a command line that cannot work, as argparse and most tools have it
 
 _run = page(f"{__package__}._run")
+_doctor = page(f"{__package__}._doctor")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -42,6 +43,8 @@ def _launch(argv: Sequence[str]) -> int:
         hold(request.inbox.rpartition(":")[2], job.rank)
     if job.in_mpi_job and request.inbox is None:
         _check_inside_a_job(request)
+    if request.doctor and (not request.starts_a_job or not _doctor.may_start(request)):
+        return int(_doctor.examine(request))
     if not request.starts_a_job:
         _hint_at_allocation(request)
         return int(_run.run(request))

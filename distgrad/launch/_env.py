@@ -10,6 +10,7 @@ from .._environment import (
     RECORD_VARIABLE,
     Job,
     bound_by_launcher,
+    cpu_quota,
     pool,
     threads,
     user_threads,
@@ -77,8 +78,9 @@ def allocation() -> Allocation | None:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many cores this process may use: those that it is bound to, and no more than the CPU quota."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(bound, cpu_quota())
 
 
 def for_ranks(given: Iterable[tuple[str, str]], bind: str | None) -> dict[str, str]:

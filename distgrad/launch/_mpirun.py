@@ -18,9 +18,15 @@ def mpirun_command(request: Request) -> list[str]:
     Raises:
         LaunchError: there is no MPI library, or no mpirun that belongs to it.
     """
-    if request.is_alone:
-        return []
-    family = mpi_family()
+    return [] if request.is_alone else command_of(mpi_family(), request)
+
+
+def command_of(family: str, request: Request) -> list[str]:
+    """The same, for an MPI of this family.
+
+    Raises:
+        LaunchError: there is no mpirun that belongs to it, or it cannot do what was asked for.
+    """
     mpirun = find_mpirun(family)
     if family == "openmpi":
         return [mpirun, *_open_mpi_options(request), *(_GUARD if request.elastic else ())]

@@ -18,6 +18,7 @@ examples:
   mpirun -n 4 python -m distgrad.launch train.py --lr 0.1  the same, for those who write their own mpirun line
   python -m distgrad.launch --hosts a:4,b:4 -m package.train
   python -m distgrad.launch -n auto --max-restarts 3 --log-dir logs train.py
+  python -m distgrad.launch --doctor                       what is here, and what is wrong; no script
 """
 
 AUTO = 0  # `-n auto`, before it is known what that means here
@@ -42,6 +43,7 @@ class Request(NamedTuple):
     restart: tuple[int, int] | None  # of a rank: how many times the job was started again, and how many times it may be
     snapshot: str | None  # of a rank: where the parent holds what a job that starts again goes on with
     lost: tuple[float, str]  # of a rank: when, and in words why, the job was started again
+    doctor: bool  # report on this machine or job, and run no script
     script: str
     arguments: list[str]
 
@@ -83,10 +85,14 @@ def parse(argv: Sequence[str]) -> Request:
         restart=given.restart,
         snapshot=given.snapshot,
         lost=given.lost,
+        doctor=given.doctor,
         script=given.script,
         arguments=given.arguments,
     )
-    _check(request)
+    if request.doctor:
+        _check_doctor(request)
+    else:
+        _check(request)
     return request
 
 
@@ -139,6 +145,23 @@ def _ranks_on(hosts: tuple[Host, ...], nproc: int | None) -> int:
     return nproc or sum(known)
 
 
+def _check_doctor(request: Request) -> None:
+    if request.script is not None:
+        raise LaunchError(f"expected no script with --doctor, which runs none, got {request.script!r}; leave one out")
+    others = {
+        "-m": request.is_module,
+        "--elastic": request.elastic,
+        "--max-restarts": request.max_restarts,
+        "--chaos": request.chaos,
+        "--log-dir": request.log_dir,
+        "--tag-output": request.tag_output,
+        "--stall-warn": request.stall_warn,
+    }
+    for name, is_given in others.items():
+        if is_given:
+            raise LaunchError(f"expected --doctor without {name}, which is for a script; leave one out")
+
+
 def _check(request: Request) -> None:
     if request.script is None:
         raise LaunchError("expected a script to run, got none; write `python -m distgrad.launch [-n N] train.py`")
@@ -168,7 +191,7 @@ def _check_script(script: Path) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m distgrad.launch",
-        usage="python -m distgrad.launch [options] script.py [script arguments]",
+        usage="python -m distgrad.launch [options] script.py [script arguments] | --doctor",
         description="Run a training script: as a rank of the mpirun around it, with -n as a new job, else alone.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -177,6 +200,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_places(parser)
     _add_output(parser)
     _add_faults(parser)
+    doctor = "say what is here, what a job would use, and how to mend what is wrong; with -n, hosts or mpirun, of a job"
+    parser.add_argument("--doctor", action="store_true", help=doctor)
     # What the parent of `-n` tells the ranks.
     parser.add_argument("--inbox", help=argparse.SUPPRESS)
     parser.add_argument("--restart", type=_restart, help=argparse.SUPPRESS)

@@ -164,6 +164,8 @@ def _rank_command(request: Request, inbox: str, restart: int, revival: Revival |
         options.append("--elastic")
     if request.chaos is not None:
         options += ["--chaos", request.chaos]
+    if request.doctor:
+        return [sys.executable, "-m", "distgrad.launch", *options, "--doctor"]
     if request.is_module:
         options.append("-m")
     return [sys.executable, "-m", "distgrad.launch", *options, request.script, *request.arguments]

@@ -18,12 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from ..._environment import inherited
+from ..._environment import outside_jobs
 from ...backend import cuda_backend, cuda_problem
 
 _DEADLINE = 60.0  # seconds; it takes one or two
 _ANSWER = "cuda-aware"
-_JOB = ("PMI", "PMIX", "OMPI_", "PRTE_", "HYDRA_", "HYDI_", "MPI_LOCAL", "MPIR_", "SLURM_", "PALS_", "DISTGRAD_")
 
 
 def cuda_aware_problem() -> str | None:
@@ -36,9 +35,14 @@ def claim_problem() -> str | None:
     problem = cuda_problem()
     if problem is not None:
         return problem
-    if any(query() == 1 for query in _queries()) or "cuda" in _memory_kinds():
+    if claims_cuda():
         return None
     return "the MPI library does not say that it is CUDA-aware (DISTGRAD_CUDA_AWARE=1 claims it is)"
+
+
+def claims_cuda() -> bool:
+    """Whether the MPI library says that it takes addresses on GPUs. MPI must be initialised."""
+    return any(query() == 1 for query in _queries()) or "cuda" in _memory_kinds()
 
 
 def _queries() -> list[Any]:
@@ -73,7 +77,7 @@ def trial_problem(command: tuple[str, ...] = (sys.executable, "-m", __name__)) -
     try:
         outcome = subprocess.run(
             command,
-            env={name: value for name, value in inherited().items() if not name.startswith(_JOB)},
+            env=outside_jobs(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
