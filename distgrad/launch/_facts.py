@@ -23,6 +23,7 @@ from ._mpirun import command_of
 from ._request import parse
 
 SHARED_MEMORY = "/dev/shm"
+memfd_create = getattr(os, "memfd_create", None)  # Linux alone has it
 
 
 def look() -> Facts:
@@ -59,7 +60,8 @@ def _installed(name: str) -> str | None:
 
 def _cores() -> Cores:
     quota = cpu_quota()
-    return Cores(pool, node_cores(), os.cpu_count() or 1, None if quota == sys.maxsize else quota)
+    own = frozenset(os.sched_getaffinity(0)) if sys.platform == "linux" else pool
+    return Cores(own, node_cores(), os.cpu_count() or 1, None if quota == sys.maxsize else quota)
 
 
 def _blas() -> Blas:
@@ -77,10 +79,10 @@ def _memory() -> Memory:
 
 def _memfd_problem() -> str | None:
     """Why ranks cannot share memory that has no name; None if they can: as `comm/_segment.py` does it."""
-    if sys.platform != "linux":
+    if memfd_create is None:
         return "only Linux has it"
     try:
-        descriptor = os.memfd_create("distgrad")
+        descriptor = memfd_create("distgrad")
     except OSError as error:
         return str(error)
     try:

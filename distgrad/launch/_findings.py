@@ -198,7 +198,7 @@ def _mpi(facts: Facts) -> list[Problem]:
     if (facts.job.kind, "Open MPI" in mpi.library) in (("openmpi", False), ("hydra", True)):
         fix = "start the ranks with the mpirun of that MPI: `python -m distgrad.launch -n N` finds it"
     elif facts.job.in_mpi_job:
-        fix = "`python -m distgrad.launch --doctor` outside the job says whether MPI starts for one process"
+        fix = "`python -m distgrad.launch --doctor` on each node, outside the job, says whether MPI starts there"
     return [Problem(text, fix, True)]
 
 

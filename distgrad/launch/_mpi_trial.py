@@ -76,7 +76,7 @@ def _await(process: "subprocess.Popen[bytes]", deadline: float, errors: IO[bytes
         code = process.wait(deadline)
         return _ending(code, _text(errors)) if code else None
     except subprocess.TimeoutExpired:
-        return f"it takes longer than {deadline:g} s"
+        return f"it takes longer than {deadline:g} s" + ", as when a rank does not come" * (job.world_size > 1)
     except _JobEndedError:
         return "the job is ended meanwhile, as when MPI fails on another rank"
     finally:
