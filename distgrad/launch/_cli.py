@@ -43,8 +43,8 @@ def _launch(argv: Sequence[str]) -> int:
         hold(request.inbox.rpartition(":")[2], job.rank)
     if job.in_mpi_job and request.inbox is None:
         _check_inside_a_job(request)
-    if request.doctor and (not request.starts_a_job or not _doctor.may_start(request)):
-        return int(_doctor.examine(request))
+    if request.doctor and (status := _doctor.examine(request)) is not None:
+        return int(status)
     if not request.starts_a_job:
         _hint_at_allocation(request)
         return int(_run.run(request))

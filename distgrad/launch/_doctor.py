@@ -20,29 +20,23 @@ _MOST_GROUPS = 4  # of ranks that differ in one thing
 _WAYS = {"nccl": "NCCL", "mpi": "MPI, on addresses of GPUs", "staged": "host memory, through a pinned ring"}
 
 
-def examine(request: Request) -> int:
+def examine(request: Request) -> int | None:
     """Report on this machine, or as a rank of a job on all of it.
 
     Returns:
-        The exit status: 0 where a job can run, 1 where a problem stops it.
+        The exit status: 0 where a job can run, 1 where a problem stops it. None where the ranks of the job that `-n`
+        starts shall report, since nothing on this machine stops them.
     """
     if job.in_mpi_job:
         return _examine_as_rank(request)
-    facts = _examine_alone(request)
-    print(report([facts]), flush=True)
-    return _status([facts])
-
-
-def may_start(request: Request) -> bool:
-    """Whether nothing on this machine stops the job that `-n` starts; its ranks then examine themselves."""
-    return _status([_examine_alone(request)]) == 0
-
-
-def _examine_alone(request: Request) -> Facts:
     (facts,) = _try_mpi(look(), request)
-    if facts.mpi.library is None or facts.mpi.problem is not None:
-        return facts
-    return facts._replace(launcher=find_launcher(facts.mpi.library))
+    if facts.mpi.library is not None and facts.mpi.problem is None:
+        facts = facts._replace(launcher=find_launcher(facts.mpi.library))
+    status = _status([facts])
+    if request.starts_a_job and status == 0:
+        return None
+    print(report([facts]), flush=True)
+    return status
 
 
 def _try_mpi(facts: Facts, request: Request) -> list[Facts]:

@@ -464,8 +464,9 @@ def test_a_job_is_started_only_where_nothing_stops_it(sound: bool, monkeypatch: 
         return 0
 
     monkeypatch.setattr(_cli, "spawn", spawn)
-    monkeypatch.setattr(_doctor, "may_start", lambda request: sound)
-    monkeypatch.setattr(_doctor, "examine", lambda request: 1)
+    found = ALONE if sound else ALONE._replace(mpi=Mpi(problem="no library"))
+    monkeypatch.setattr(_doctor, "_try_mpi", lambda facts, request: [found])
+    monkeypatch.setattr(_doctor, "find_launcher", lambda library: ALONE.launcher)
     assert _cli.main(["-n", "2", "--doctor", "--timeout", "9"]) == int(not sound)
     rank = [sys.executable, "-m", "distgrad.launch", "--inbox", "inbox", "--timeout", "9.0", "--doctor"]
     assert started == ([rank] if sound else [])
