@@ -64,7 +64,7 @@ class Inbox:
         return _BEGAN in self._lines()
 
     def done(self) -> list[int]:
-        """The ranks that have come to the end of their program in an elastic job (`post_done`)."""
+        """The ranks that have come to the end of their program (`post_done`)."""
         return sorted(int(line.removeprefix(_DONE)) for line in self._lines() if line.startswith(_DONE))
 
     def _lines(self) -> list[str]:

@@ -254,6 +254,8 @@ def _leave() -> None:
     else:
         if problem:
             _end_job(Report(job.rank, time.time(), False, 1, problem))
+        if _hooks.inbox is not None:
+            post_done(job.rank, _hooks.inbox)
 
 
 def _say_goodbye() -> str | None:

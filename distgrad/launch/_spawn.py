@@ -35,6 +35,7 @@ class Ending(NamedTuple):
     death: Death | None = None  # of the rank that ended first, where none left a word
     interrupted: bool = False  # by Ctrl-C: what ranks say about that is no cause
     noticed: float | None = None  # when the first rank had ended, in seconds since the epoch
+    done: int = 0  # how many ranks have come to the end of their program
 
     @property
     def cause(self) -> str:
@@ -103,7 +104,11 @@ def _spawn_until_done(command: list[str], request: Request, environment: Mapping
     try:
         for restart in itertools.count():
             ending = _start(command, request, restart, environment, revival)
-            died = ending.status != 0 and not ending.interrupted and (ending.began or restart > 0)
+            if ending.done == request.nproc:
+                return 0  # whatever has happened to them since
+            if ending.status == 0:
+                ending = ending._replace(code=1)  # by os._exit(0) of all ranks
+            died = not ending.interrupted and (ending.began or restart > 0)
             error = None if ending.unexplained or not ending.reports else ending.reports[0].text.splitlines()[-1]
             if not died or not revival.revives(ending.victim, ending.noticed or time.time(), error):
                 _conclude(ending, request)
@@ -203,7 +208,7 @@ def _run(
         code = 1  # after os._exit(0) of a rank, MPICH ends the others and may call that a success
     # Ranks of other hosts do not reach the inbox.
     status, began = code if code >= 0 else 128 - code, remote or inbox.job_began()
-    return Ending(status, inbox.read(), began, first, noticed=deaths.began_to_end)
+    return Ending(status, inbox.read(), began, first, False, deaths.began_to_end, len(inbox.done()))
 
 
 def _end_when_late(process: "subprocess.Popen[bytes]", inbox: Inbox) -> None:

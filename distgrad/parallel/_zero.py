@@ -2,9 +2,11 @@
 
 import copy
 import itertools
+import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from .._survivors import enlist, withdraw
 from .._tensor import Tensor
 from ..arena import slot_of
 from ..autograd._base import share_of
@@ -86,6 +88,9 @@ class ZeroRedundancyOptimizer(Optimizer, Joinable):
         self._shares: Shares | None = None
         self._whole: dict[Tensor, Entry] | None = None
         super().__init__([_with_names(group) for group in template.param_groups], template.defaults)
+        withdraw(self)  # `state_dict` would want the state of all ranks
+        self._own = OwnShare(self)
+        enlist("share", self._own, own=True)
 
     # ---- the step ----------------------------------------------------------------------------------------------
 
@@ -175,6 +180,7 @@ class ZeroRedundancyOptimizer(Optimizer, Joinable):
         if self._shares is None or self.optim is None:
             self._shares = Shares(trained, self.process_group, self._by_slices, self._shard_gradients)
             self.optim = self._class(self._local_groups(self._shares), **self._options)
+            withdraw(self.optim)  # it is a part of this
         return self._shares, self.optim
 
     def _local_groups(self, shares: Shares) -> list[Group]:
@@ -279,6 +285,37 @@ class ZeroRedundancyOptimizer(Optimizer, Joinable):
             "ZeroRedundancyOptimizer cannot be copied or pickled, as each rank holds a part of it; call "
             "consolidate_state_dict() on all ranks and save state_dict() on one"
         )
+
+
+class OwnShare:
+    """This rank's part of the state, for a job that starts again with as many ranks.
+
+    Args:
+        optimizer: whose part.
+    """
+
+    def __init__(self, optimizer: ZeroRedundancyOptimizer) -> None:
+        self._of = weakref.ref(optimizer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The part as it is, not copied."""
+        zero = self._of()
+        assert zero is not None  # it belongs to that
+        return {
+            "param_groups": zero.packed_groups(),
+            "part": None if zero.optim is None else zero.optim.state_dict(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes it over. A collective call."""
+        zero = self._of()
+        assert zero is not None
+        copy_options(state_dict["param_groups"], zero.param_groups)
+        if state_dict["part"] is not None:
+            _, optimizer = zero._share_out()
+            optimizer.load_state_dict(state_dict["part"])
+            zero.state.clear()
+            zero._whole = None
 
 
 class StepJoinHook(JoinHook):

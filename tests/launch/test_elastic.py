@@ -2,13 +2,15 @@
 
 import random
 import re
+import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-from tests.jobs import Mpi, installed_mpis, run_job
+from distgrad.checkpoint import CheckpointManager
+from tests.jobs import Mpi, Outcome, installed_mpis, run_job
 from tests.launch.elastic_soak import DEADLINE, Plan, command, draw, run, undisturbed
 
 ELASTIC = [mpi for mpi in installed_mpis() if mpi.name == "openmpi"]
@@ -126,3 +128,61 @@ def test_an_error_that_comes_again_ends_the_job() -> None:
     assert code == 1
     assert output.count("Traceback") >= 2, output
     assert re.match(r"\[rank \d\] distgrad.errors.ChaosError", output.splitlines()[-1])
+
+
+# ---- state in other places -------------------------------------------------------------------------------------------
+
+STATE = str(Path(__file__).parent / "elastic_state.py")
+
+
+def state_job(mpi: Mpi, *arguments: str, chaos: str = "") -> Outcome:
+    """A job of 3 ranks with elastic_state.py."""
+    options = ["--elastic", "-n", "3", *(["--chaos", chaos] if chaos else [])]
+    outcome = run_job([mpi.python, "-m", "distgrad.launch", *options, STATE, *arguments], DEADLINE)
+    assert not outcome.timed_out and outcome.left == [], outcome.output
+    return outcome
+
+
+@cache
+def undisturbed_state(*arguments: str) -> str:
+    return run_job([sys.executable, STATE, *arguments], DEADLINE).last_line
+
+
+@needs_mpich
+def test_sharded_optimizer_state_goes_on() -> None:
+    """What each rank has alone comes back to it; one that dies in the step, where others may have made it."""
+    outcome = state_job(RESTARTED[0], "--zero", chaos="exit@rank=1,step=5,phase=optimizer,code=3")
+    assert outcome.code == 0 and undisturbed_state("--zero") in outcome.output.splitlines(), outcome.output
+    assert "goes on in step 2 of epoch 0" in outcome.output
+
+
+@needs_openmpi
+def test_sharded_optimizer_state_is_refused_in_place() -> None:
+    outcome = state_job(ELASTIC[0], "--zero")
+    assert outcome.code == 1
+    assert outcome.last_line.endswith(
+        "CommError: ZeroRedundancyOptimizer keeps on each rank what no other rank has; expected it in a job without "
+        "--elastic"
+    )
+
+
+@pytest.mark.parametrize(
+    ("mpi", "moment"),
+    [
+        *((mpi, "part") for mpi in RESTARTED),
+        *((mpi, moment) for mpi in ELASTIC for moment in ("part", "manifest")),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_a_death_while_a_checkpoint_is_saved(mpi: Mpi, moment: str, tmp_path: Path) -> None:
+    """The job goes on; the newest complete checkpoint is whole, and leads to the same end."""
+    outcome = state_job(mpi, "--save", str(tmp_path), "--die", moment, "--at", "7")
+    assert outcome.code == 0 and undisturbed_state() in outcome.output.splitlines(), outcome.output
+    assert outcome.output.count(" died, noticed at ") == 1
+    manager = CheckpointManager(tmp_path)
+    assert manager.latest() == 11
+    for newest in sorted(tmp_path.glob("step-*"))[-1:]:  # as if the job had not come so far
+        (newest / "manifest.json").unlink()
+    assert manager.latest() in (7, 8, 9, 10) and manager.load() is not None
+    again = run_job([sys.executable, STATE, "--save", str(tmp_path)], DEADLINE)
+    assert again.last_line == undisturbed_state()
