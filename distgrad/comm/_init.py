@@ -289,10 +289,17 @@ def _join() -> None:
         get_default()
 
 
-def _mpi_problem() -> str | None:
-    """Why the ranks of this job cannot use MPI; None if they can. Initialises MPI."""
+def launcher_problem() -> str | None:
+    """Why what started the ranks cannot connect them, as far as the environment tells; None if it can."""
     if job.kind == "slurm" and not any(name.startswith("PMI") for name in os.environ):  # Open MPI would stop with 1
         return f"srun offers its tasks no PMI, through which MPI connects them; {_SRUN}"
+    return None
+
+
+def _mpi_problem() -> str | None:
+    """Why the ranks of this job cannot use MPI; None if they can. Initialises MPI."""
+    if (problem := launcher_problem()) is not None:
+        return problem
     try:
         mpi = load()
     except (ImportError, RuntimeError) as error:

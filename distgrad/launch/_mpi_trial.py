@@ -22,6 +22,7 @@ from typing import IO, Any, NoReturn
 from .. import comm
 from .._environment import as_this_rank, job, outside_jobs
 from .._parent_death import die_with_parent
+from ..comm._init import launcher_problem
 from ..comm._mpi_files import forget
 from ..comm.device._probe import claims_cuda
 from ..errors import CommError
@@ -128,11 +129,14 @@ def _steps(facts: Facts) -> Iterator[Mpi]:
         mpi4py.rc.initialize, mpi4py.rc.finalize = False, True
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
-        yield found._replace(problem=" ".join(str(error).split()))
+        yield found._replace(problem=_missing(str(error)))
         return
     version = MPI.Get_library_version().split("\n")[0].strip("\0 ")
     found = found._replace(library=_short(version))
     yield found
+    if (problem := launcher_problem()) is not None:
+        yield found._replace(apart=problem)
+        return
     MPI.Init_thread(MPI.THREAD_MULTIPLE)
     if not job.in_mpi_job:
         forget()  # Open MPI leaves its file in /dev/shm, where there is no mpirun
@@ -147,6 +151,13 @@ def _steps(facts: Facts) -> Iterator[Mpi]:
         return
     yield found
     yield found._replace(transports=tuple(comm.device_transports().items()))
+
+
+def _missing(error: str) -> str:
+    """Why no library could be loaded, without the list of all places where mpi4py has looked for one."""
+    first, *places = error.splitlines()
+    found = [line for line in places if not re.match(r"\S*libmpi\S*: cannot open shared object file", line)]
+    return ": ".join([first.rstrip(":"), *(found or places)[:1]])
 
 
 def _short(version: str) -> str:

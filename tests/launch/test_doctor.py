@@ -324,6 +324,8 @@ def test_launchers_of_other_mpis() -> None:
 
 # ---- an MPI that hangs or crashes ------------------------------------------------------------------------------------
 
+PLACES = ("/opt/lib/libmpi.so", "libmpi.so.12", "libmpi.so.40")
+
 ANSWER = """
 import os, pickle, sys, time
 sys.path.insert(0, {root!r})
@@ -375,6 +377,21 @@ def test_a_trial_that_fails_says_why() -> None:
     assert trial("raise SystemExit(7)").problem == "it ends with status 7 (no message)"
 
 
+def test_the_places_without_a_library_are_not_listed() -> None:
+    none = "cannot load MPI library\n" + "".join(
+        f"{name}: cannot open shared object file: No such file\n" for name in PLACES
+    )
+    assert (
+        _mpi_trial._missing(none)
+        == f"cannot load MPI library: {PLACES[0]}: cannot open shared object file: No such file"
+    )
+    broken = f"{none}/opt/libmpi.so.12: libfabric.so.1: cannot open shared object file\n"
+    assert _mpi_trial._missing(broken).endswith(
+        "library: /opt/libmpi.so.12: libfabric.so.1: cannot open shared object file"
+    )
+    assert _mpi_trial._missing("No module named 'mpi4py.MPI'") == "No module named 'mpi4py.MPI'"
+
+
 def test_what_was_learnt_before_a_crash_is_kept() -> None:
     code = ANSWER.format(root=str(Path(__file__).parents[2])) + "os._exit(3)"
     found = trial(code)
@@ -420,7 +437,7 @@ def test_inside_a_job_rank_0_reports_on_all(mpi: InstalledMpi) -> None:
 def test_no_mpi_library() -> None:
     done = doctor(MPI4PY_LIBMPI="/nonexistent/libmpi.so")
     assert done.returncode == 1, done.stdout
-    assert "problem: mpi4py finds no MPI library: cannot load MPI library /nonexistent/libmpi.so" in done.stdout
+    assert "problem: mpi4py finds no MPI library: cannot load MPI library: /nonexistent/libmpi.so" in done.stdout
     assert "fix:     unset MPI4PY_LIBMPI" in done.stdout
     assert done.stdout.endswith("1 problem must be solved before a job can run.\n")
 
@@ -431,6 +448,14 @@ def test_no_mpi_library_inside_a_job(mpi: InstalledMpi) -> None:
     outcome = ended(command, MPI4PY_LIBMPI="/nonexistent/libmpi.so")
     assert outcome.code == 1, outcome.output
     assert outcome.output.count("fix:     unset MPI4PY_LIBMPI") == 1
+
+
+def test_srun_without_pmi() -> None:
+    names = {"PROCID": "0", "NTASKS": "2", "LOCALID": "0", "NODEID": "0", "STEP_ID": "0", "STEP_TASKS_PER_NODE": "2"}
+    done = doctor(**{f"SLURM_{name}": value for name, value in names.items()})
+    assert done.returncode == 1, done.stderr
+    assert "job             2 ranks, started by slurm" in done.stdout
+    assert "problem: srun offers its tasks no PMI" in done.stdout and "srun --mpi=pmix" in done.stdout
 
 
 @pytest.mark.slow
