@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 RANKS ?= 4
+WORKERS ?= 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
@@ -36,8 +37,9 @@ types: $(VENV)/.test
 architecture: $(VENV)/.test
 	$(BIN)/python -m pytest -q --no-header tests/test_architecture.py
 
+# Two processes, because jobs of several ranks wait a lot; `make pytest WORKERS=0` runs all tests in one.
 pytest: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --durations 25
 
 test-3: $(VENV)/.test
 	$(MPIRUN) -n 3 $(BIN)/python -m pytest --with-mpi -m mpi -q tests/mpi

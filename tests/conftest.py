@@ -4,6 +4,7 @@ import faulthandler
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,10 @@ from distgrad._environment import job
 from tests.rank_results import writer_for_this_rank
 
 MPI_TESTS = Path(__file__).parent / "mpi"
+
+# Test files and folders that start MPI jobs.
+JOBS = ("test_mpi.py", "test_hosts.py", "test_hosts_diagnosis.py")
+PROGRAMS = ("launch", "examples", "bench")
 
 # Lines for the end of the run, such as what was skipped inside MPI jobs.
 SUMMARY = pytest.StashKey[list[str]]()
@@ -37,6 +42,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(MPI_TESTS):
             item.add_marker("mpi")
+        item.add_marker(pytest.mark.xdist_group(_group(item.path)))
+
+
+def _group(path: Path) -> str:
+    """What `pytest -n` runs in one process, in order: a file, and all that starts MPI jobs of one kind.
+
+    Two jobs at a time are as many as two cores bear; `make test` runs the longest groups first.
+    """
+    folder, *rest = path.relative_to(MPI_TESTS.parent).parts
+    if not rest:
+        return "ranks" if folder in JOBS else folder
+    return "programs" if folder in PROGRAMS else "/".join((folder, *rest))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process of `pytest -n` hands its lines to the one that writes the report."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["summary"] = session.config.stash[SUMMARY]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take the lines of a process that has ended."""
+    node.config.stash[SUMMARY] += getattr(node, "workeroutput", {}).get("summary", [])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
