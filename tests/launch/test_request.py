@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from distgrad.errors import LaunchError
+from distgrad.launch import _env
 from distgrad.launch._hosts import Host
 from distgrad.launch._request import Request, parse
 from tests.jobs import ROOT, clean_environment
@@ -167,3 +168,12 @@ def test_one_process_in_an_allocation_for_several_is_mentioned(tmp_path: Path) -
         result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
         assert (result.returncode, result.stdout) == (0, "ran\n")
         assert ("this Slurm job has room for 4 ranks on 1 nodes; write -n auto" in result.stderr) == mentioned
+
+
+def test_auto_starts_no_more_ranks_than_the_quota_has_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SLURM_JOB_ID", "PBS_NODEFILE", "LSB_DJOB_HOSTFILE", "LSB_MCPU_HOSTS", "PE_HOSTFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(_env, "cpu_quota", lambda: 1)
+    assert parse(["-n", "auto", SCRIPT]).nproc == 1
+    monkeypatch.setattr(_env, "cpu_quota", lambda: sys.maxsize)
+    assert parse(["-n", "auto", SCRIPT]).nproc == len(os.sched_getaffinity(0))
