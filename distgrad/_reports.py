@@ -14,6 +14,7 @@ KEYBOARD_INTERRUPT_CODE = 128 + signal.SIGINT
 
 _BEGAN = "began"
 _DONE = "done "  # before a rank
+_SUMMARY = "summary "  # before a line of text
 _FOLDER = "/tmp"  # for the inbox where files must have names; Python's tempfile would take long to load
 
 
@@ -67,6 +68,10 @@ class Inbox:
         """The ranks that have come to the end of their program (`post_done`)."""
         return sorted(int(line.removeprefix(_DONE)) for line in self._lines() if line.startswith(_DONE))
 
+    def summary(self) -> str | None:
+        """What a rank has to say about the whole run; None where it has ended before."""
+        return next((line.removeprefix(_SUMMARY) for line in self._lines() if line.startswith(_SUMMARY)), None)
+
     def _lines(self) -> list[str]:
         text = os.pread(self._file, os.fstat(self._file).st_size, 0).decode()
         return text.split("\n")[1:-1]  # without the token, and what has no end yet
@@ -102,6 +107,11 @@ def post_beginning(inbox: int) -> bool:
 def post_done(rank: int, inbox: int) -> bool:
     """Say that this rank has come to the end of its program, of which the status of mpirun does not tell."""
     return _append(f"{_DONE}{rank}", inbox)
+
+
+def post_summary(text: str, inbox: int) -> bool:
+    """Say in a line how the run came out."""
+    return _append(f"{_SUMMARY}{text}", inbox)
 
 
 def _append(line: str, inbox: int) -> bool:

@@ -79,6 +79,29 @@ def set_current_shard(shard: Shard | None) -> None:
     _here.shard = shard
 
 
+class _Trained:
+    """The model that was trained last, where somebody wants to know it in the end."""
+
+    wanted = False
+    model: object = None
+
+
+def remember_trained() -> None:
+    """From now on, the model that was trained last stays alive, for `trained`."""
+    _Trained.wanted = True
+
+
+def note_trained(model: object) -> None:
+    """A step of this model has its gradients."""
+    if _Trained.wanted:
+        _Trained.model = model
+
+
+def trained() -> object:
+    """The model of the last step; None where nobody asked to remember, or there was no step."""
+    return _Trained.model
+
+
 def listen(listener: Listener) -> None:
     """Lets `listener` take part in every step of this thread from now on, for as long as it lives."""
     _here.listeners.append(weakref.ref(listener))

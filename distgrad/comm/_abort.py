@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from .._environment import job, pmi_descriptor, raise_at_interrupt, tell_hydra
 from .._parent_death import die_with_parent
-from .._reports import KEYBOARD_INTERRUPT_CODE, Report, open_inbox, post_beginning, post_done
+from .._reports import KEYBOARD_INTERRUPT_CODE, Report, open_inbox, post_beginning, post_done, post_summary
 from ..errors import BackendUnavailableError, CommError, CommTimeoutError, PeerLostError
 from . import _mpi_files
 from ._last_words import deliver, drain
@@ -72,6 +72,12 @@ def say_that_it_began() -> None:
     """Let the launcher's parent know that the ranks have met: from now on, a failure is not one of starting."""
     if _hooks.inbox is not None:
         post_beginning(_hooks.inbox)
+
+
+def sum_up(text: str) -> None:
+    """Let the launcher's parent show a line about the whole run, when it has ended well."""
+    if _hooks.inbox is not None:
+        post_summary(text, _hooks.inbox)
 
 
 def on_leave(callback: Callable[[], str | None]) -> None:

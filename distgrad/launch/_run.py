@@ -12,6 +12,7 @@ from pathlib import Path
 from .. import comm
 from .._environment import job
 from .._pages import page
+from .._shard import remember_trained, trained
 from .._snapshot import Snapshot
 from .._survivors import Survivors, survive
 from ..comm import _abort
@@ -24,6 +25,7 @@ from ._request import Request
 from ._tag import TaggedStream
 
 _injector = page(f"{__package__}._injector")  # optimizers and all: for `--chaos` alone
+_summary = page(f"{__package__}._summary")
 
 
 def run(request: Request) -> int:
@@ -155,11 +157,15 @@ def _run_as_rank(request: Request) -> None:
     The error is caught here and not left to sys.excepthook, which the script may have replaced.
     """
     try:
+        if request.inbox is not None:
+            remember_trained()
         _execute(request)
     except SystemExit as leaving:
         _leave(leaving)
     except BaseException as error:
         _abort.fail(type(error), error, error.__traceback__)
+    if trained() is not None:
+        _summary.sum_up()
 
 
 def _leave(leaving: SystemExit) -> None:

@@ -145,7 +145,11 @@ def _start(
     in_place = request.elastic and not request.is_alone and revival is None
     try:
         whole = [*command, *_rank_command(request, inbox.address, restart, revival)]
-        return _run(whole, inbox, environment, bool(request.hosts), in_place)
+        ending = _run(whole, inbox, environment, bool(request.hosts), in_place)
+        summary = inbox.summary()
+        if summary is not None and ending.code == 0:
+            print(f"distgrad.launch: {summary}", file=sys.stderr)
+        return ending
     finally:
         inbox.close()
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._blas import limit_threads
-from .._shard import Shard, listen
+from .._shard import Shard, listen, note_trained
 from .._survivors import enlist
 from .._tensor import Tensor
 from .._typing import Array
@@ -181,6 +181,7 @@ class LogicalReducer:
                 grad += carried
         self._hand_out()
         self._buffers.end_step(self._tree, self._leaves)
+        note_trained(self._module())
 
     def void_step(self) -> None:
         """Gives the parameters the gradients, and the buffers the values, that they had before the step."""

@@ -117,6 +117,7 @@ def test_a_job_that_starts_again_goes_on_where_it_was() -> None:
     lines = [line for line in output.splitlines() if line.startswith("distgrad: ")]
     assert code == 0 and expected("mlp") in output.splitlines(), output
     assert len(lines) == 2 and "Traceback" in output
+    assert re.fullmatch(r"distgrad\.launch: fingerprint\(model\) = [0-9a-f]{64}", output.splitlines()[-1])
     for line, rank, step in zip(lines, (0, 1), ("6 of epoch 0", "4 of epoch 1"), strict=True):
         noticed = rf"distgrad: rank {rank} died, noticed at \d\d:\d\d:\d\d\.\d{{3}}; "
         assert re.fullmatch(rf"{noticed}the job was started again and goes on in step {step}; it took \d+ ms", line)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from distgrad import _reports
-from distgrad._reports import Inbox, Report, open_inbox, post, post_beginning
+from distgrad._reports import Inbox, Report, open_inbox, post, post_beginning, post_done, post_summary
 from tests.jobs import clean_environment
 
 LATE, EARLY = Report(0, 2.0, False, 1, "later\nlines"), Report(3, 1.0, False, 3, "é first")
@@ -40,6 +40,16 @@ def test_the_beginning_is_no_report(inbox: Inbox) -> None:
     assert descriptor is not None and post_beginning(descriptor)
     os.close(descriptor)
     assert inbox.job_began() and inbox.read() == []
+    inbox.close()
+
+
+def test_how_a_run_came_out_is_no_report(inbox: Inbox) -> None:
+    assert inbox.summary() is None and inbox.done() == []
+    descriptor = open_inbox(inbox.address)
+    assert descriptor is not None
+    assert post_summary("well = 3", descriptor) and post_done(2, descriptor) and post_done(0, descriptor)
+    os.close(descriptor)
+    assert inbox.summary() == "well = 3" and inbox.done() == [0, 2] and inbox.read() == []
     inbox.close()
 
 

@@ -185,3 +185,11 @@ def test_a_script_that_one_rank_lacks_ends_the_job(mpi: Mpi, tmp_path: Path) -> 
     assert not outcome.timed_out
     assert outcome.code == 2
     assert "[rank 1] distgrad.launch: error: expected a script, but 'not_there.py' does not exist" in outcome.output
+
+
+@MPIS
+def test_the_summary_has_the_fingerprint(mpi: Mpi) -> None:
+    script = str(Path(__file__).parent / "fingerprint.py")
+    outcome = run_job([mpi.python, "-m", "distgrad.launch", "-n", "2", script], 60.0)
+    lines = [line for line in outcome.output.splitlines() if "fingerprint(model)" in line]
+    assert outcome.code == 0 and len(lines) == 2 and lines[0] == lines[1] == outcome.last_line, outcome.output
