@@ -258,6 +258,12 @@ def _cpu_flags() -> frozenset[str]:
         return frozenset()
 
 
+def blas_uses_avx512() -> bool:
+    """Whether OpenBLAS takes its kernels for AVX-512 here."""
+    flags = _cpu_flags()
+    return "avx512dq" in flags and forced_kernel(os.environ, flags) is None
+
+
 class BlasConfig(NamedTuple):
     """One BLAS library loaded in this process; `kernel` and `threads` are "?" where threadpoolctl is not installed."""
 

@@ -15,6 +15,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from ..._typing import Array, Shape
 from ._channels import add_to_rows, channel_sums, channels_first, channels_last
+from ._products import add_product_of_columns, product_of_rows, zero_total
 from ._scratch import BLOCK, scratch
 
 __all__ = ["backward", "channel_sums", "forward", "grad_input", "grad_weight"]
@@ -154,6 +155,11 @@ def _weight_rows(w: Array) -> Array:
     return channels_last(w).reshape(w.shape[0], -1)
 
 
+def _weight_columns(w: Array) -> Array:
+    """(O, C, *kernel) as a contiguous (taps * C, O)."""
+    return np.ascontiguousarray(_weight_rows(w).T)
+
+
 def _wide(*arrays: Array) -> list[Array]:
     """Half precision as float32, in which BLAS works; the rest as it is."""
     return [a.astype(np.float32) if a.dtype.itemsize == 2 and a.dtype.kind in "fV" else a for a in arrays]
@@ -190,7 +196,7 @@ def forward(
     if channels == 1 and groups > 1:
         _depthwise(last, w, plan, out)
     else:
-        _convolve(last, _weight_rows(w).T, plan, out)
+        _convolve(last, _weight_columns(w), plan, out)
     if bias is not None:
         add_to_rows(out.reshape(-1, outputs), bias.astype(out.dtype, copy=False))
     return channels_first(out.astype(dtype, copy=False))
@@ -204,7 +210,7 @@ def _convolve(x: Array, weight: Array, plan: _Plan, out: Array) -> None:
     for block in _blocks(len(x), plan, row):
         target = out[block.first : block.last, block.top : block.bottom].reshape(-1, out.shape[-1])
         for inputs, outputs in pairs:
-            np.matmul(_rows(source, plan, block, inputs, row), _part(weight, outputs), out=_part(target, outputs))
+            product_of_rows(_rows(source, plan, block, inputs, row), _part(weight, outputs), _part(target, outputs))
 
 
 def _taps(windows: Array, plan: _Plan) -> Iterator[tuple[tuple[int, ...], Array]]:
@@ -240,17 +246,15 @@ def grad_weight(
     if shape[1] == 1 and groups > 1:
         return _depthwise_grad_weight(g_last, last, plan, shape).astype(dtype, copy=False)
     row = plan.taps * shape[1]
-    total = np.zeros((shape[0], row), dtype=x.dtype)
-    part = np.empty((shape[0] // groups, row), dtype=x.dtype)
+    totals = [zero_total(row, shape[0] // groups, x.dtype) for _ in range(groups)]
     source = _Source(last, plan, row)
     pairs = list(zip(_groups(plan, x.shape[1]), _groups(plan, shape[0]), strict=True))
     for block in _blocks(len(last), plan, row):
         gradient = g_last[block.first : block.last, block.top : block.bottom].reshape(-1, shape[0])
-        for inputs, outputs in pairs:
-            np.matmul(_part(gradient, outputs).T, _rows(source, plan, block, inputs, row), out=part)
-            target = total if outputs is None else total[outputs]
-            target += part
-    return channels_first(total.reshape(shape[0], *shape[2:], shape[1])).astype(dtype, copy=False)
+        for target, (inputs, outputs) in zip(totals, pairs, strict=True):
+            add_product_of_columns(_rows(source, plan, block, inputs, row), _part(gradient, outputs), target)
+    rows = np.concatenate([total.T for total in totals]) if groups > 1 else totals[0].T
+    return channels_first(rows.reshape(shape[0], *shape[2:], shape[1])).astype(dtype, copy=False)
 
 
 def _depthwise_grad_weight(g: Array, x: Array, plan: _Plan, shape: Shape) -> Array:
@@ -334,17 +338,17 @@ def _both(g: Array, x: Array, w: Array, plan: _Plan, pads: tuple[tuple[int, int]
     o, c = w.shape[:2]
     adjoint = _plan(plan.out, plan.kernel, plan.stride, pads, plan.dilation, 1)
     g_last, x_last = channels_last(g), np.ascontiguousarray(channels_last(x))
-    weight = _weight_rows(_flipped(w, 1)).T  # (taps * O, C)
+    weight = _weight_columns(_flipped(w, 1))  # (taps * O, C)
     row = plan.taps * o
     gx = np.empty(x_last.shape, dtype=x.dtype)
-    total, part = np.zeros((c, row), dtype=x.dtype), np.empty((c, row), dtype=x.dtype)
+    total = zero_total(row, c, x.dtype)
     source = _Source(g_last, adjoint, row)
     for block in _blocks(len(x), adjoint, row):
         rows = _rows(source, adjoint, block, None, row)
         here = (slice(block.first, block.last), slice(block.top, block.bottom))
-        np.matmul(rows, weight, out=gx[here].reshape(-1, c))
-        np.matmul(x_last[here].reshape(-1, c).T, rows, out=part)
-        total += part
-    taps = total.reshape(c, *plan.kernel, o)
-    gw = np.flip(taps, tuple(range(1, w.ndim - 1))).transpose(w.ndim - 1, 0, *range(1, w.ndim - 1))
+        product_of_rows(rows, weight, gx[here].reshape(-1, c))
+        add_product_of_columns(rows, x_last[here].reshape(-1, c), total)
+    taps = total.reshape(*plan.kernel, o, c)
+    spatial = tuple(range(w.ndim - 2))
+    gw = np.flip(taps, spatial).transpose(w.ndim - 2, w.ndim - 1, *spatial)
     return channels_first(gx), gw
