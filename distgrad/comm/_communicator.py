@@ -83,6 +83,11 @@ class Communicator(HostCollectives):
         self._failure = ""
         self._call = Call(Kind.NONE)
 
+    @property
+    def workers(self) -> int:
+        """How many ranks, from 0 on, own logical shards: all, unless some are spares."""
+        return self.size
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} rank {self.rank} of {self.size}>"
 

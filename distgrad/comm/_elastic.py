@@ -83,6 +83,17 @@ class ElasticCommunicator(MpiCommunicator):
         self._noticed: float | None = None  # when the first failure was that has not been repaired
         self._lost: list[int] = []  # who has died since the last report
         self._repairing = 0.0  # seconds since the last report
+        self._replaced = 0  # workers since the last report
+        self._wanted = self.size  # workers
+
+    def reserve(self, spares: int) -> None:
+        """Let the last so many ranks own no logical shards, until they have the number of one that died."""
+        self._wanted = self.size - spares
+
+    @property
+    def workers(self) -> int:
+        """How many ranks own logical shards: as many as in the beginning, for as long as there are spares."""
+        return min(self.size, self._wanted)
 
     def use_board(self) -> None:
         """Nothing: a board takes a dead rank for the end of the job."""
@@ -130,15 +141,17 @@ class ElasticCommunicator(MpiCommunicator):
             again: seconds that were spent on doing work again.
         """
         lost, seconds, self._lost, self._repairing = self._lost, self._repairing, [], 0.0
+        replaced, self._replaced = self._replaced, 0
         if not lost or self.rank:
             return
         names = f"rank {lost[0]}" if len(lost) == 1 else f"ranks {', '.join(map(str, lost))}"
-        ranks = "1 rank goes" if self.size == 1 else f"{self.size} ranks go"
+        ranks = "1 rank goes" if self.workers == 1 else f"{self.workers} ranks go"
+        spares = {0: "", 1: "a spare takes its place and "}.get(replaced, f"{replaced} spares take their places and ")
         at = f"{time.strftime('%H:%M:%S', time.localtime(self._at))}.{int(self._at % 1 * 1e3):03d}"
         worked = f" and {again * 1e3:.0f} ms to do its work" if again else ""
         print(
-            f"distgrad: {names} died, noticed at {at} {where}; {ranks} on; it took {seconds * 1e3:.0f} ms to repair "
-            f"the group{worked}",
+            f"distgrad: {names} died, noticed at {at} {where}; {spares}{ranks} on; it took {seconds * 1e3:.0f} ms to "
+            f"repair the group{worked}",
             file=sys.stderr,
             flush=True,
         )
@@ -169,8 +182,10 @@ class ElasticCommunicator(MpiCommunicator):
         survives = [place != self._mpi.UNDEFINED for place in places]
         self._lost += [born for born, lives in zip(self.born_as, survives, strict=True) if not lives]
         self.born_as = tuple(born for born, lives in zip(self.born_as, survives, strict=True) if lives)
+        before, worked = self.workers, survives[: self.workers].count(True)
         self._comm = comm
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
+        self._replaced += min(self.workers, before) - worked
         self.ranks = tuple(range(self.size))
         self._meeting = self._messages = self._wire = MessageMeeting(comm, self.options, self._mpi)
         self._broken = None

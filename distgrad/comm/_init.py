@@ -2,9 +2,9 @@
 
 Read from the environment, all optional: DISTGRAD_BACKEND (as the argument `backend`), DISTGRAD_TIMEOUT and
 DISTGRAD_STALL_WARN (seconds), which the launcher sets, DISTGRAD_ELASTIC (1: the group outlives its ranks, see
-`_elastic`), which `launch --elastic` sets, DISTGRAD_CUDA_AWARE (1: MPI takes addresses on GPUs; 0: it does not; else a
-trial decides), and DISTGRAD_TOPOLOGY, for tests: "2x2" lets the four ranks of one machine take themselves for two nodes
-of two, "1,3" for nodes of one and of three.
+`_elastic`) and DISTGRAD_SPARES (so many ranks wait for one to die), which `launch --elastic` sets, DISTGRAD_CUDA_AWARE
+(1: MPI takes addresses on GPUs; 0: it does not; else a trial decides), and DISTGRAD_TOPOLOGY, for tests: "2x2" lets the
+four ranks of one machine take themselves for two nodes of two, "1,3" for nodes of one and of three.
 """
 
 import atexit
@@ -236,6 +236,7 @@ def _meet(options: Options) -> MpiCommunicator:
         _announce_leaving()
         return base
     elastic = ElasticCommunicator.world(options)
+    elastic.reserve(int(os.environ.get("DISTGRAD_SPARES", "0")))
     _abort.survive(elastic.settle)
     return elastic
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .._shard import Listener, Shard, listeners, set_current_shard
-from ..comm import get_rank, get_world_size
+from ..comm import get_default
 from ..comm._elastic import ElasticCommunicator, elastic_group
 from ..comm._tree import owned
 from ..ops._generator import stream_of
@@ -146,7 +146,9 @@ class Step:
             stream.rejoin(here)
 
     def _block(self) -> range:
-        return owned(self._shards, get_world_size())[get_rank()]
+        group = get_default()
+        blocks = owned(self._shards, group.workers)
+        return blocks[group.rank] if group.rank < len(blocks) else range(0)  # of a spare
 
     def _owned(self) -> list[Shard]:
         sizes = shard_sizes(self.samples, self._shards)

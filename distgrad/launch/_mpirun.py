@@ -81,7 +81,8 @@ def _hydra_options(request: Request) -> list[str]:
 
 def _open_mpi_options(request: Request) -> list[str]:
     # By default Open MPI binds each of two ranks to one core, where our BLAS threads would then queue.
-    options = ["-n", str(request.nproc), "--bind-to", "none"]
+    ranks = None if request.nproc is None else request.nproc + request.spares
+    options = ["-n", str(ranks), "--bind-to", "none"]
     if request.elastic:
         options += ["--with-ft", "ulfm"]
     if os.geteuid() == 0:

@@ -36,6 +36,7 @@ class Request(NamedTuple):
     log_dir: str | None
     max_restarts: int
     elastic: bool  # the job goes on without ranks that die
+    spares: int  # of the ranks, so many wait for one to die
     timeout: float | None  # seconds
     stall_warn: float | None  # seconds
     chaos: str | None  # the faults that shall strike, as `_chaos.read` reads them
@@ -55,7 +56,7 @@ class Request(NamedTuple):
     @property
     def is_alone(self) -> bool:
         """Whether there is one process only, here."""
-        return not self.hosts and self.nproc in (None, 1)
+        return not self.hosts and (self.nproc is None or self.nproc + self.spares == 1)
 
 
 def parse(argv: Sequence[str]) -> Request:
@@ -78,6 +79,7 @@ def parse(argv: Sequence[str]) -> Request:
         log_dir=given.log_dir,
         max_restarts=given.max_restarts,
         elastic=given.elastic,
+        spares=given.spares,
         timeout=given.timeout,
         stall_warn=given.stall_warn,
         chaos=given.chaos,
@@ -170,12 +172,16 @@ def _check(request: Request) -> None:
             f"expected -n N with --bind {request.bind}, got no -n; under your own mpirun set "
             f"DISTGRAD_BIND={request.bind}, or use its own option (--bind-to, -bind-to, srun --cpu-bind)"
         )
+    if request.spares and not request.elastic:
+        raise LaunchError("expected --spares with --elastic, got it alone: without, nobody takes a dead rank's place")
+    if request.spares and request.nproc is None and request.inbox is None:
+        raise LaunchError("expected --spares with -n N, got no -n")
     if request.elastic and request.hosts:
         raise LaunchError("expected --elastic on one machine, got --hosts; leave one out")
     if request.log_dir is not None and Path(request.log_dir).exists() and not Path(request.log_dir).is_dir():
         raise LaunchError(f"expected a directory for --log-dir, got the file {request.log_dir!r}; name another")
     if request.chaos is not None:
-        _chaos.of_rank(_chaos.read(request.chaos), 0, request.nproc or sys.maxsize)
+        _chaos.of_rank(_chaos.read(request.chaos), 0, request.spares + (request.nproc or sys.maxsize))
     if not request.is_module:
         _check_script(Path(request.script))
 
@@ -238,6 +244,8 @@ def _add_faults(parser: argparse.ArgumentParser) -> None:
     restarts = "start the job again when it fails, up to K times; the script resumes from its checkpoint"
     add("--max-restarts", "--max_restarts", metavar="K", type=_restarts, default=0, help=restarts)
     add("--elastic", action="store_true", help="go on when ranks die, with the same bits (see DataLoader.steps)")
+    spares = "with --elastic: K more ranks, which wait for one to die and take its place"
+    add("--spares", metavar="K", type=_spares, default=0, help=spares)
     add("--timeout", metavar="SEC", type=_seconds, help="end the job when a collective takes longer")
     add("--stall-warn", metavar="SEC", type=_seconds, help="say who waits for whom after this time")
     add("--chaos", metavar="FAULTS", help='strike ranks, as a test: "kill@rank=2,step=17; exc@rank=*,step=3"')
@@ -267,6 +275,12 @@ def _one_node(text: str) -> int:
 def _restarts(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a whole number of restarts, 0 or more, got {text!r}")
+    return int(text)
+
+
+def _spares(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number of spare ranks, 0 or more, got {text!r}")
     return int(text)
 
 

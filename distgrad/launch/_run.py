@@ -39,7 +39,7 @@ def run(request: Request) -> int:
     _env.export(request.env)
     _env.export_rank(job, request.timeout, request.stall_warn)
     if request.elastic:
-        _env.export([("DISTGRAD_ELASTIC", "1")])
+        _env.export([("DISTGRAD_ELASTIC", "1"), ("DISTGRAD_SPARES", str(request.spares))])
     if request.snapshot is not None:
         _go_on_from(request.snapshot, request.lost)
     if request.restart is not None:

@@ -23,6 +23,9 @@ from ._revival import Revival
 USAGE_ERROR = 2  # the exit status of a command line that cannot work, as argparse and most tools have it
 POLL = 0.2  # seconds between two looks for failures
 GRACE = 3.0  # seconds that mpirun has to end the job once a rank has failed
+_NO_SPARES = (
+    "distgrad.launch: --spares is not needed with this MPI, and does nothing: the job starts again with all its ranks"
+)
 BACKOFF, LONGEST_BACKOFF = 0.5, 30.0  # seconds before the first restart, doubled for each one after it
 
 
@@ -87,6 +90,8 @@ def spawn(request: Request) -> int:
     _make_log_dir(request.log_dir)
     signal.signal(signal.SIGTERM, _exit_on_signal)
     if request.elastic and not request.is_alone and not goes_on_in_place(request):
+        if request.spares:
+            print(_NO_SPARES, file=sys.stderr)
         return _spawn_until_done(command, request, environment)
     for restart in itertools.count():
         ending = _start(command, request, restart, environment)
@@ -170,7 +175,7 @@ def _rank_command(request: Request, inbox: str, restart: int, revival: Revival |
     if revival is not None:
         options += revival.options
     elif request.elastic:
-        options.append("--elastic")
+        options += ["--elastic", "--spares", str(request.spares)]
     if request.chaos is not None:
         options += ["--chaos", request.chaos]
     if request.doctor:

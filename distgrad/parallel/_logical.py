@@ -63,10 +63,11 @@ class LogicalReducer:
 
     def _take_place(self) -> None:
         """Looks which part of the tree this rank has: another one when a rank of an elastic group has died."""
-        blocks = owned(self.shards, self._communicator.size)
-        self._place = self._communicator.rank, self._communicator.size
+        group = self._communicator
+        blocks = owned(self.shards, group.workers)
+        self._place = group.rank, group.size
         self._tree = tree_of(blocks)
-        self._leaves = len(blocks[self._communicator.rank])
+        self._leaves = len(blocks[group.rank]) if group.rank < len(blocks) else 0  # of a spare
 
     def _collect(self) -> None:
         """Moves the trained parameters into arenas of a layout that does not depend on the number of ranks."""

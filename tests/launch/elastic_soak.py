@@ -39,6 +39,7 @@ class Plan(NamedTuple):
     ranks: int
     chaos: str  # empty: none
     moments: tuple[float, ...]  # SIGKILL from outside, so many seconds after the first step
+    spares: int = 0  # more ranks, which own no shards
 
 
 class Result(NamedTuple):
@@ -74,11 +75,11 @@ def _draw_restarts(dice: random.Random, outside: bool | None) -> Plan:
 
 def _draw_in_place(dice: random.Random, outside: bool | None) -> Plan:
     """Deaths of which at least one rank survives."""
-    ranks = dice.choice((2, 3, 4, 6))
-    victims = dice.sample(range(ranks), dice.randint(1, ranks - 1))
+    ranks, spares = dice.choice((2, 3, 4, 6)), dice.choice((0, 0, 1, 2))
+    victims = dice.sample(range(ranks + spares), dice.randint(1, ranks + spares - 1))
     model = dice.choice(("mlp", "cnn", "gpt"))
     if dice.random() < 0.5 if outside is None else outside:
-        return Plan(model, ranks, "", tuple(sorted(dice.uniform(0, 1.0) for _ in victims)))
+        return Plan(model, ranks, "", tuple(sorted(dice.uniform(0, 1.0) for _ in victims)), spares)
     steps = [dice.randint(1, STEPS) for _ in victims]
     if dice.random() < 0.3:  # all at once
         steps = [steps[0]] * len(victims)
@@ -86,14 +87,15 @@ def _draw_in_place(dice: random.Random, outside: bool | None) -> Plan:
     for rank, step in zip(victims, steps, strict=True):
         kind, _, value = dice.choice(KINDS).partition(",")
         faults.append(f"{kind}@rank={rank},step={step},phase={dice.choice(PHASES)}{',' * bool(value)}{value}")
-    return Plan(model, ranks, "; ".join(faults), ())
+    return Plan(model, ranks, "; ".join(faults), (), spares)
 
 
 def command(plan: Plan, mpi: Mpi) -> list[str]:
     """The command line of a run."""
     chaos = ["--chaos", plan.chaos] if plan.chaos else []
     script = ["examples/same_bits.py", "--model", plan.model, "--steps", str(STEPS)]
-    return [mpi.python, "-m", "distgrad.launch", "--elastic", "-n", str(plan.ranks), *chaos, *script]
+    options = ["--elastic", "-n", str(plan.ranks), *(["--spares", str(plan.spares)] if plan.spares else [])]
+    return [mpi.python, "-m", "distgrad.launch", *options, *chaos, *script]
 
 
 def undisturbed(model: str) -> str:
@@ -142,7 +144,7 @@ def _kill_from_outside(job: Job, plan: Plan, mpi: Mpi) -> dict[int, float]:
     if not plan.moments:
         return {}
     deadline = time.monotonic() + DEADLINE
-    while len(_ranks(job)) < plan.ranks and time.monotonic() < deadline and job.process.poll() is None:
+    while len(_ranks(job)) < plan.ranks + plan.spares and time.monotonic() < deadline and job.process.poll() is None:
         time.sleep(0.05)
     time.sleep(START)
     began, hit = time.monotonic(), dict[int, float]()

@@ -53,6 +53,16 @@ def test_random_deaths() -> None:
 
 
 @needs_openmpi
+def test_spares_take_the_places_of_the_dead() -> None:
+    chaos = "kill@rank=1,step=4; exc@rank=3,step=9,phase=forward; kill@rank=0,step=9"
+    outcome = run_job(command(Plan("cnn", 3, chaos, (), spares=2), ELASTIC[0]), DEADLINE)
+    assert outcome.code == 0 and expected("cnn") in outcome.output.splitlines(), outcome.output
+    lines = [line for line in outcome.output.splitlines() if line.startswith("distgrad: ")]
+    assert re.search(r"rank 1 died, .*; a spare takes its place and 3 ranks go on;", lines[0]), lines
+    assert lines[-1].count(" 2 ranks go on;") == 1, lines  # of 5, 3 have died
+
+
+@needs_openmpi
 @pytest.mark.parametrize("bug", ["sound", "no_agreement"])
 def test_a_sum_that_one_survivor_has_and_the_other_has_not(bug: str) -> None:
     """Only the agreement keeps them together."""

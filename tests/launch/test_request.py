@@ -35,6 +35,8 @@ def test_options_of_the_job() -> None:
         ([SCRIPT], False),
         (["-n", "1", SCRIPT], False),
         (["-n", "2", SCRIPT], True),
+        (["-n", "1", "--elastic", "--spares", "1", SCRIPT], True),
+        (["--elastic", "--spares", "1", "--inbox", "here", SCRIPT], False),
         (["-n", "1", "--hosts", "b", SCRIPT], True),
     ],
 )
@@ -62,6 +64,9 @@ MISTAKES = {
         ["--elastic", "--hosts", "a:2,b:2", SCRIPT],
         r"expected --elastic on one machine, got --hosts",
     ),
+    "spares alone": (["-n", "2", "--spares", "1", SCRIPT], r"expected --spares with --elastic, got it alone"),
+    "spares of nothing": (["--elastic", "--spares", "1", SCRIPT], r"expected --spares with -n N, got no -n"),
+    "spares word": (["-n", "2", "--elastic", "--spares", "x", SCRIPT], r"expected a whole number of spare ranks"),
     "hosts and hostfile": (["--hosts", "a", "--hostfile", "b", SCRIPT], r"expected --hosts or --hostfile, got both"),
     "too few places": (["-n", "9", "--hosts", "a:4,b:4", SCRIPT], r"expected at most -n 8 on 2 hosts .*, got -n 9"),
     "host without a name": (["--hosts", "a:4,:4", SCRIPT], r"expected HOST or HOST:N .*, got ':4' in --hosts 'a:4,:4'"),
