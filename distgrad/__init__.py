@@ -23,10 +23,11 @@ from ._pages import page as _page
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from . import checkpoint, comm, nn, optim
+    from . import _replay, checkpoint, comm, nn, optim
     from . import data as _data
     from . import parallel as _parallel
     from ._names import *  # noqa: F403
+    from ._replay import compile as compile
     from .checkpoint import fingerprint as fingerprint
     from .checkpoint import load as load
     from .checkpoint import save as save
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from .comm import rank_zero as rank_zero
     from .parallel import DistributedDataParallel as DistributedDataParallel
 else:
-    checkpoint, comm, nn, optim, _data, _parallel = (
-        _page(f"{__name__}.{_name}") for _name in ("checkpoint", "comm", "nn", "optim", "data", "parallel")
+    _replay, checkpoint, comm, nn, optim, _data, _parallel = (
+        _page(f"{__name__}.{_name}") for _name in ("_replay", "checkpoint", "comm", "nn", "optim", "data", "parallel")
     )
 
 # Pages that torch names in a lower package, and aliases: importable by these names too.
@@ -69,6 +70,7 @@ for _name, _source in {
     setattr(_sys.modules[f"{__name__}.{_above}"], _last, _alias)
 
 _FROM_PAGES = {
+    "compile": _replay,
     "save": checkpoint,
     "load": checkpoint,
     "fingerprint": checkpoint,

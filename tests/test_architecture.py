@@ -54,6 +54,7 @@ LEVELS = {
     "metrics": 7,
     "onnx": 7,
     "profiler": 7,
+    "_replay": 8,
     "launch": 8,
     "bench": 9,
     "testing": 9,

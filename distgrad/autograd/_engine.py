@@ -107,7 +107,8 @@ def backward(
     grads = [None] * len(outputs) if grad_tensors is None else _listed(grad_tensors)
     keep = create_graph if retain_graph is None else retain_graph
     if inputs is None:
-        _execute(outputs, grads, Pass(keep, create_graph, None))
+        make = mode.make_pass
+        _execute(outputs, grads, Pass(keep, create_graph, None) if make is None else make(keep, create_graph))
         return
     wanted = _listed(inputs)
     if not wanted:

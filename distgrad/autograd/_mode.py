@@ -13,7 +13,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 class _Mode(threading.local):
     """State of one thread: `grad`, an autocast policy, and the observers (anomaly mode, profiler, tracer).
 
-    `collector` is told of every node that enters the graph (see `_recompute.py`).
+    `collector` is told of every node that enters the graph (see `_recompute.py`). `make_pass` makes the backward passes
+    in place of `Pass`, for who records them.
     """
 
     grad = True
@@ -21,6 +22,7 @@ class _Mode(threading.local):
     autocast: Callable[[Any, tuple[Any, ...]], tuple[Any, ...]] | None = None
     observers: tuple[Callable[..., None], ...] = ()
     collector: Any = None
+    make_pass: Callable[[bool, bool], Any] | None = None
 
 
 mode = _Mode()

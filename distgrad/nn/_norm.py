@@ -99,7 +99,7 @@ class _BatchNorm(_RunningNorm):
         factor = 0.0 if self.momentum is None else self.momentum
         updates = self.training and self.track_running_stats
         if updates and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
+            self._count_batch()
             if self.momentum is None:  # the plain average over all batches
                 factor = 1.0 / float(self.num_batches_tracked)
         from_batch = self.training or self.running_mean is None
@@ -114,6 +114,11 @@ class _BatchNorm(_RunningNorm):
             factor,
             self.eps,
         )
+
+
+    def _count_batch(self) -> None:
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
 
 
 class BatchNorm1d(_BatchNorm):

@@ -155,14 +155,16 @@ def batch_norm(
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {list(x._data.shape)}")
     result, mean, var = apply(BatchNorm, (x, weight, bias), (None, None, eps))
     move_towards(running_mean, mean._data, momentum)
-    move_towards(running_var, var._data * (count / max(count - 1, 1)), momentum)
+    move_towards(running_var, var._data, momentum, count / max(count - 1, 1))
     return result  # type: ignore[no-any-return]
 
 
-def move_towards(running: Any, value: Array, momentum: float) -> None:
-    """``running = (1 - momentum) * running + momentum * value``, in place and outside the graph."""
+def move_towards(running: Any, value: Array, momentum: float, factor: float | None = None) -> None:
+    """``running = (1 - momentum) * running + momentum * (factor * value)``, in place and outside the graph."""
     if running is None:
         return
+    if factor is not None:
+        value = value * factor
     running._data *= 1 - momentum
     running._data += (value * momentum).astype(running._data.dtype, copy=False)
     running._cell[0] += 1
