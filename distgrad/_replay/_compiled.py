@@ -231,6 +231,7 @@ class Compiled:
         except Unrecordable as problem:
             self._note(str(problem))
             return self._function(*args, **kwargs)
+        earlier = next((c for c in self._candidates if c.fits(args, kwargs)), None)
         result = recorder.run(self._function, args, kwargs)
         new = recorder.codes.keys() - self._codes.keys()
         self._codes.update(recorder.codes)
@@ -244,24 +245,21 @@ class Compiled:
             changed = program.holds_after()
             if changed is not None:
                 raise Unrecordable(f"it changes {changed}")
-            self._keep(program, args, kwargs)
+            self._keep(program, earlier)
         except Unrecordable as problem:
             self._note(str(problem))
         return result
 
-    def _keep(self, program: Program, args: Any, kwargs: Any) -> None:
+    def _keep(self, program: Program, earlier: Program | None) -> None:
         """A program counts when a second recording under the same guards has brought the same one."""
-        for candidate in self._candidates:
-            if candidate.signature.fits(args, kwargs):
-                self._candidates.remove(candidate)
-                if candidate.form == program.form:
-                    self._programs.insert(0, program)
-                    self._trials = _TRIALS
-                    self._make_room()
-                else:
-                    self._candidates.append(program)
-                    self._note(f"two recordings of it differ: {_difference(candidate.form, program.form)}")
+        if earlier is not None:
+            self._candidates.remove(earlier)
+            if earlier.form == program.form:
+                self._programs.insert(0, program)
+                self._trials = _TRIALS
+                self._make_room()
                 return
+            self._note(f"two recordings of it differ: {_difference(earlier.form, program.form)}")
         self._candidates.append(program)
         del self._candidates[:-_PROGRAMS]
 

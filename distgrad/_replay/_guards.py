@@ -181,9 +181,9 @@ class Surroundings:
                 self._walk(part, f"a default of {value.__name__}()")
             for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
                 self._walk_cell(name, cell)
-            wrapped = value.__dict__.get("__wrapped__")
-            if wrapped is not None:
-                self._walk(wrapped, label)
+            self._walk(value.__dict__.get("__wrapped__"), label)
+        elif _trusted.file_of(value.__code__) is not None:  # a decorator of distgrad's around a function of the user's
+            self._walk(value.__dict__.get("__wrapped__"), label)
 
     def _walk_cell(self, name: str, cell: Any) -> None:
         if any(cell is other for other in self._cells):
@@ -231,9 +231,11 @@ class Surroundings:
 
     def _walk_object(self, value: Any, label: str) -> None:
         cls = type(value)
-        if cls.__module__ == "builtins" or not (isinstance(cls, type) and cls.__flags__ & (1 << 9)):  # no heap type
+        if cls is types.SimpleNamespace:
+            pass
+        elif cls.__module__ == "builtins" or not (isinstance(cls, type) and cls.__flags__ & (1 << 9)):  # no heap type
             raise Unrecordable(f"{label} is a {cls.__name__}, whose state cannot be watched")
-        if any(base.__module__ == "builtins" and base is not object for base in cls.__mro__):
+        elif any(base.__module__ == "builtins" and base is not object for base in cls.__mro__):
             raise Unrecordable(f"{label} is a {cls.__name__}, whose state cannot be watched")
         own = _attributes(value)
         if "__dict__" in self._names:
