@@ -94,9 +94,11 @@ class _Modes:
     def hold(self) -> bool:
         """Whether they are the same, and none is on that would have to see operations."""
         now = mode
-        if now.grad is not self._grad or now.inference is not self._inference or intercepts.active:
+        if now.grad is not self._grad or now.inference is not self._inference or get_default_dtype() is not self._dtype:
             return False
-        if get_default_dtype() is not self._dtype or intercepts.collecting or anomaly.enabled or _pass._pass_hooks:
+        if intercepts.active and (now.autocast is not None or now.observers):
+            return False
+        if (intercepts.collecting and now.collector is not None) or anomaly.enabled or _pass._pass_hooks:
             return False
         if current_shard() is not None:
             return False

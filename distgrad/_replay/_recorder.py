@@ -15,7 +15,7 @@ from .._tensor import Tensor
 from ..autograd._accumulate import announce
 from ..autograd._base import LEAF_MARK, TensorBase, wrap
 from ..autograd._mode import add_observer, mode, remove_observer
-from ..autograd._node import Node
+from ..autograd._node import LEAF, OUTPUT, Node
 from ..backend import backend_of, backends_by_array_type
 from ..parallel._watch import _Distributed
 from . import _trusted
@@ -317,6 +317,8 @@ class Recorder:
 
         def after(result: Any) -> None:
             self._settle_versions()
+            if result is not None and not isinstance(result, TensorBase):
+                raise Unrecordable(f"{frame.f_code.co_name}() returns {type(result).__name__}")
             if isinstance(result, TensorBase):
                 tape.add(f"{name} = {name}._data")
                 tape.define(result._data, name)
@@ -332,8 +334,8 @@ class Recorder:
                     return self.name_of(t)
             return self.tape.array(value)
         if isinstance(value, TensorBase):
-            self.name_of(value)
-            return self.tape.bind(value)
+            name = self.name_of(value)
+            return self.tape.bind(value) if id(value) in self._tensors else f"{self.tape.bind(wrap)}({name})"
         return self.tape.value(value)
 
     def _called_c(self, what: tuple[FrameType, Any]) -> None:
@@ -350,7 +352,7 @@ class Recorder:
                 return
             if kind is None and function.__name__ in _PURE:
                 return
-        elif isinstance(owner, _CONTAINERS):
+        elif isinstance(owner, _CONTAINERS) or (owner is tuple and function.__name__ == "__new__"):
             return
         raise Unrecordable(f"it calls {function.__name__}(), which a replay would not do again")
 
@@ -394,12 +396,26 @@ class Recorder:
         if target is None:
             return f"{tape.bind(wrap)}({name})"
         node = target if isinstance(target, Node) else getattr(target, "node", None)
-        if node is None or id(node) not in self.spent or node.saved is not None:
+        if node is None or id(node) not in self.spent or not _is_spent(node):
             raise Unrecordable("it returns a tensor whose graph is still to be used; call backward() inside the step")
         spent = Node(node.op, node.backend, ())
         spent.link((), (), (), (), ())
         spent.saved = None
         return f"{tape.bind(wrap)}({name}, {tape.bind(spent)})"
+
+
+def _is_spent(node: Any) -> bool:
+    """Whether a second backward pass from here would fail, because it comes to a node whose memory was freed."""
+    stack, seen = [node], set()
+    while stack:
+        node = stack.pop()
+        if node.saved is None:
+            return True
+        for edge in node.edges:
+            if edge is not None and edge.kind != LEAF and id(edge) not in seen:
+                seen.add(id(edge))
+                stack.append(edge.node if edge.kind == OUTPUT else edge)
+    return False
 
 
 def _holds_array(value: Any) -> bool:

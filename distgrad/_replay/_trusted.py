@@ -3,6 +3,7 @@
 Everything that is not named here ends a recording: a new function of distgrad is at first not replayed.
 """
 
+import functools
 import os
 import sysconfig
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from ..autograd._op import apply
 from ..nn import Module
 from ..nn._clip_grad import clip_grad_norm_, clip_grad_value_
 from ..nn._norm import _BatchNorm
-from ..ops import _embedding, _norm
+from ..ops import _embedding, _norm, _scatter, registry
 from ..optim import SGD, Optimizer
 from ..optim.lr_scheduler import LRScheduler
 from ..parallel import DistributedDataParallel
@@ -168,6 +169,10 @@ def _check_indices(given: Locals) -> Call:
     return _embedding._check, (given["name"], given["indices"], given["weight"])
 
 
+def _check_bounds(given: Locals) -> Call:
+    return _scatter.check_bounds, tuple(given[name] for name in ("index", "n", "dim", "name"))
+
+
 def _begin(given: Locals) -> Call:
     if given["joined"] is not None:
         raise Unrecordable("the model is inside a join() block")
@@ -191,8 +196,31 @@ HOSTS: dict[CodeType, Callable[[Locals], Call]] = {
     _BatchNorm._count_batch.__code__: _count_batch,
     _norm.move_towards.__code__: _move_towards,
     _embedding._check.__code__: _check_indices,
+    _scatter.check_bounds.__code__: _check_bounds,
     Reducer.begin.__code__: _begin,
 }
+# Functions without gradients, on raw arrays: replays call them with the tensors of the day. The shapes of their results
+# follow from those of their arguments.
+_WHOLE = """eq ne lt le gt ge isnan isinf isfinite isclose logical_and logical_or logical_xor logical_not bitwise_and
+    bitwise_or bitwise_xor bitwise_not argmax argmin any all floor_divide argsort count_nonzero searchsorted
+    bucketize isin""".split()
+
+
+def _as_it_is(function: Any) -> Callable[[Locals], Call]:
+    code = function.__code__
+    names, only = code.co_varnames[: code.co_argcount], code.co_varnames[code.co_argcount :][: code.co_kwonlyargcount]
+
+    def call(given: Locals) -> Call:
+        keywords = {name: given[name] for name in only if given[name] is not None}
+        if any(map(_holds_array, keywords.values())):
+            raise Unrecordable(f"{function.__name__}() is given a tensor by keyword")
+        return functools.partial(function, **keywords) if keywords else function, tuple(given[n] for n in names)
+
+    return call
+
+
+HOSTS.update({spec.function.__code__: _as_it_is(spec.function) for name, spec in registry().items() if name in _WHOLE})
+
 # Calls that are looked at from outside only: operations tell the recorder themselves.
 OPERATION = apply.__code__
 BACKWARD = _engine._execute.__code__
