@@ -10,7 +10,7 @@ from typing import Any
 
 from .._shard import current_shard
 from ..autograd import _pass
-from ..autograd._base import LEAF_MARK, TensorBase
+from ..autograd._base import TensorBase
 from ..autograd._mode import anomaly, intercepts, mode
 from ..backend import get_default_dtype
 from ..data import current_share
@@ -44,6 +44,13 @@ class Signature:
             raise Unrecordable("one tensor is given for two arguments")
         exec(f"def fits(args, kwargs):\n    return {' and '.join(self._tests)}\n", self._scope)
         self.fits: Callable[[Any, Any], bool] = self._scope["fits"]
+
+    def is_kept(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether the step left its arguments as they were."""
+        if not self.fits(args, kwargs):
+            return False
+        scope = {"args": args, "kwargs": kwargs}
+        return all(eval(place, scope) is t for place, t in self.tensors)
 
     def _bind(self, value: Any) -> str:
         name = f"c{len(self._scope)}"
@@ -197,21 +204,28 @@ class Compiled:
                     if program is not self._programs[0]:
                         self._programs.remove(program)
                         self._programs.insert(0, program)
-                    return program.run(args, kwargs)
+                    return self._replay(program, args, kwargs)
             self.eager_calls += 1
             return self._record(args, kwargs) if self._trials else self._function(*args, **kwargs)
         finally:
             self._lock.release()
+
+    def _replay(self, program: Program, args: Any, kwargs: Any) -> Any:
+        try:
+            return program.run(args, kwargs)
+        except BaseException:
+            self._programs.remove(program)  # its contexts hold what they held in the middle
+            raise
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
 
     def explain(self) -> str:
         """What happened so far, in words: how many calls were replayed, and why the others were not."""
-        lines = [
-            f"{self.replays} calls replayed, {self.eager_calls} run eagerly; "
-            f"{len(self._programs)} recordings of {', '.join(str(p.source.count(chr(10))) for p in self._programs)} lines"
-        ]
+        sizes = ", ".join(str(p.source.count("\n")) for p in self._programs)
+        lines = [f"{self.replays} calls replayed, {self.eager_calls} run eagerly"]
+        if sizes:
+            lines.append(f"recordings: {len(self._programs)}, of {sizes} lines")
         lines += [f"{count} x not recorded: {reason}" for reason, count in self._reasons.items()]
         if not self._trials:
             lines.append("given up: every call runs eagerly")
@@ -244,6 +258,8 @@ class Compiled:
                 raise Unrecordable(recorder.reason)
             recorder.write_result(result)
             program = Program(recorder, signature, surroundings, modes)
+            if not signature.is_kept(args, kwargs):
+                raise Unrecordable("it changes an argument")
             changed = program.holds_after()
             if changed is not None:
                 raise Unrecordable(f"it changes {changed}")

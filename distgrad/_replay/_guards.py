@@ -4,15 +4,18 @@
 object by identity. `holds` compares; whatever the walk does not understand cannot be recorded.
 """
 
+import argparse
+import builtins
 import enum
 import functools
 import math
+import sys
 import types
 from collections.abc import Callable, Iterable
 from itertools import chain
-from operator import is_
+from operator import attrgetter, is_
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, Generic, Protocol
 
 from .._tensor import Tensor
 from ..autograd._base import TensorBase
@@ -24,12 +27,52 @@ from ._errors import Unrecordable
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), type(NotImplemented), slice, range)
 _MODULES = frozenset(
-    """math operator typing functools itertools collections dataclasses abc enum numbers types builtins __future__
-    collections.abc contextlib""".split()
+    [
+        "math",
+        "operator",
+        "typing",
+        "functools",
+        "itertools",
+        "collections",
+        "dataclasses",
+        "abc",
+        "enum",
+        "numbers",
+        "types",
+        "builtins",
+        "__future__",
+        "collections.abc",
+        "contextlib",
+    ]
 )
-_NUMPY_NAMES = frozenset("sqrt log log2 exp pi e inf nan prod ceil floor float16 float32 float64 int32 int64".split())
-_STATE_OF_OPTIMIZERS = frozenset("param_groups state defaults base_lrs last_epoch _last_lr _step_count".split())
-_BOOKKEEPING = frozenset("_parameters _buffers _non_persistent".split())
+_NUMPY_NAMES = frozenset(
+    [
+        "sqrt",
+        "log",
+        "log2",
+        "exp",
+        "pi",
+        "e",
+        "inf",
+        "nan",
+        "prod",
+        "ceil",
+        "floor",
+        "float16",
+        "float32",
+        "float64",
+        "int32",
+        "int64",
+    ]
+)
+_STATE_OF_OPTIMIZERS = frozenset(
+    ["param_groups", "state", "defaults", "base_lrs", "last_epoch", "_last_lr", "_step_count"]
+)
+_BUILTINS = frozenset(dir(builtins))  # which globals may hide
+_HEAP_TYPE = 1 << 9  # of classes made by a class statement, and of some made in C
+_BOOKKEEPING = frozenset(["_parameters", "_buffers", "_non_persistent"])
+
+_OF_FUNCTIONS = (attrgetter("__code__"), attrgetter("__defaults__"), attrgetter("__kwdefaults__"))
 
 Codes = dict[CodeType, dict[str, Any]]
 
@@ -89,12 +132,9 @@ class Surroundings:
         except (KeyError, ValueError):
             return False
         before = self._values
-        if len(values) != len(before) or not (all(map(is_, values, before)) or self._equal(values)):
+        if len(values) != len(before) or not (all(map(is_, values, before)) or all(map(_same, values, before))):
             return False
         return list(chain.from_iterable(self._dicts)) == self._keys
-
-    def _equal(self, values: list[Any]) -> bool:
-        return all(map(_same, values, self._values))
 
     def difference(self) -> str:
         """Where something has changed, in words."""
@@ -120,6 +160,8 @@ class Surroundings:
             raise Unrecordable("it can see more than 20,000 objects")
         if isinstance(value, TensorBase):
             self.tensors[id(value)] = value
+            if self._names & getattr(value, "__dict__", {}).keys():
+                raise Unrecordable(f"{label}: a tensor has attributes of the user's")
         elif isinstance(value, Module):
             self._walk_module(value, label)
         elif isinstance(value, (FunctionType, MethodType, functools.partial)):
@@ -176,7 +218,7 @@ class Surroundings:
             self._walk(value.__func__, label)
         elif value.__code__ in self._codes:
             self._found.add(value.__code__)
-            self._getters.append((_code_of, value))
+            self._getters += [(get, value) for get in _OF_FUNCTIONS]
             for part in (value.__defaults__, value.__kwdefaults__):
                 self._walk(part, f"a default of {value.__name__}()")
             for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
@@ -196,9 +238,9 @@ class Surroundings:
         self._walk(content, name)
 
     def _walk_globals(self, code: CodeType, names: dict[str, Any]) -> None:
-        for name in sorted(set(code.co_names) & names.keys()):
+        for name in sorted(set(code.co_names) & (names.keys() | _BUILTINS)):
             self._getters.append((names.get, name))
-            self._walk(names[name], name)
+            self._walk(names.get(name), name)
 
     def _walk_python_module(self, module: ModuleType, label: str) -> None:
         name = module.__name__
@@ -231,18 +273,15 @@ class Surroundings:
 
     def _walk_object(self, value: Any, label: str) -> None:
         cls = type(value)
-        if cls is types.SimpleNamespace:
-            pass
-        elif cls.__module__ == "builtins" or not (isinstance(cls, type) and cls.__flags__ & (1 << 9)):  # no heap type
-            raise Unrecordable(f"{label} is a {cls.__name__}, whose state cannot be watched")
-        elif any(base.__module__ == "builtins" and base is not object for base in cls.__mro__):
+        if cls is not types.SimpleNamespace and not _is_plain_class(cls):
             raise Unrecordable(f"{label} is a {cls.__name__}, whose state cannot be watched")
         own = _attributes(value)
         if "__dict__" in self._names:
             raise Unrecordable(f"{label}: its attributes are read through __dict__")
-        for name in sorted(own.keys() & self._names):
-            self._getters.append((_Attribute(name), value))
-            self._walk(own[name], f"{label}.{name}")
+        for name in sorted(self._names):
+            if name in own or any(name in vars(base) for base in cls.__mro__):  # perhaps to be hidden by one of its own
+                self._getters.append((_Attribute(name), value))
+                self._walk(own.get(name), f"{label}.{name}")
         self._walk_class(cls, label)
 
     # ---- what remains ----------------------------------------------------------------------------------------------
@@ -294,12 +333,23 @@ def _attributes(value: Any) -> dict[str, Any]:
     return own
 
 
+def _is_plain_class(cls: Any) -> bool:
+    """Whether a class is written in Python, by users, on nothing that keeps a state of its own in C."""
+    for base in cls.__mro__:
+        file = getattr(sys.modules.get(base.__module__), "__file__", None) or ""
+        if base is object or base is argparse.Namespace or base in (Protocol, Generic):
+            continue
+        if file.startswith(_trusted.LIBRARY) and "site-packages" not in file:
+            return False
+        if not base.__flags__ & _HEAP_TYPE or base.__module__ == "builtins":
+            return False
+        if file and not file.endswith(".py"):
+            return False
+    return True
+
+
 def _is_ours(cls: Any) -> bool:
     return cls.__module__.split(".")[0] == "distgrad" and cls.__module__ != "distgrad.bench._workloads"
-
-
-def _code_of(function: Any) -> Any:
-    return function.__code__
 
 
 def _is_known(value: Any) -> bool:

@@ -4,7 +4,7 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 from ..autograd._accumulate import accumulate_grad, announce, sum_to
-from ..autograd._node import LEAF, NODE, OUTPUT, Node
+from ..autograd._node import NODE, OUTPUT, Node
 from ..autograd._pass import Pass, _dependencies, _pass_hooks
 from ..autograd._sparse import SparseRows
 from ._errors import Unrecordable
@@ -146,4 +146,3 @@ class RecordedPass(Pass):
             tape.add(f"{tape.bind(accumulate_grad)}({owner}, {name}, owned={leaf in self.owned}, graph=False)")
         if extra is not None and extra.post_accumulate:
             tape.add(f"{tape.bind(announce)}({owner})")
-

@@ -17,6 +17,7 @@ from ..autograd._base import LEAF_MARK, TensorBase, wrap
 from ..autograd._mode import add_observer, mode, remove_observer
 from ..autograd._node import LEAF, OUTPUT, Node
 from ..backend import backend_of, backends_by_array_type
+from ..ops._masked import MaskedFill
 from ..parallel._watch import _Distributed
 from . import _trusted
 from ._errors import Unrecordable
@@ -25,8 +26,28 @@ from ._scope import PassScope
 from ._tape import Line, Recorded, Tape
 
 _PURE = frozenset(
-    """len isinstance issubclass callable abs min max sum round sorted all any divmod pow repr format ord chr hasattr
-    __build_class__""".split()
+    [
+        "len",
+        "isinstance",
+        "issubclass",
+        "callable",
+        "abs",
+        "min",
+        "max",
+        "sum",
+        "round",
+        "sorted",
+        "all",
+        "any",
+        "divmod",
+        "pow",
+        "repr",
+        "format",
+        "ord",
+        "chr",
+        "hasattr",
+        "__build_class__",
+    ]
 )
 _CONTAINERS = (str, bytes, tuple, list, dict, set, frozenset, int, float, complex, bool, range, slice)
 
@@ -158,6 +179,8 @@ class Recorder:
             params = [tape.bind(p) for p in node.params]
         else:
             params = [tape.value(p) for p in node.params]
+            if op is not MaskedFill and any(map(_holds_mask, node.params)):
+                raise Unrecordable("it selects by a mask, so that shapes depend on values")
         backend = node.backend
         ctx = Node(op, backend, node.params)
         name = tape.bind(ctx, "n")
@@ -170,7 +193,9 @@ class Recorder:
         for output, r in zip(outputs, results, strict=True):
             if r._data.ndim == 0:  # NumPy may have given a scalar
                 array_type = tape.bind(r._data.__class__)
-                tape.add(f"if {output}.__class__ is not {array_type}: {output} = {tape.bind(backend.asarray)}({output})")
+                tape.add(
+                    f"if {output}.__class__ is not {array_type}: {output} = {tape.bind(backend.asarray)}({output})"
+                )
             if not tape.knows(r._data):
                 tape.define(r._data, output)
             self._watch_version(r)
@@ -416,6 +441,12 @@ def _is_spent(node: Any) -> bool:
                 seen.add(id(edge))
                 stack.append(edge.node if edge.kind == OUTPUT else edge)
     return False
+
+
+def _holds_mask(value: Any) -> bool:
+    if value.__class__ in (tuple, list):
+        return any(map(_holds_mask, value))
+    return value.__class__ in backends_by_array_type and value.dtype.kind == "b"
 
 
 def _holds_array(value: Any) -> bool:

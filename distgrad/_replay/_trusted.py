@@ -55,17 +55,83 @@ REASONS = {
     "optim/": "it uses an optimizer in another way than step() and zero_grad()",
 }
 _TENSOR = frozenset(
-    """shape size ndim dim numel dtype device is_cuda itemsize element_size nbytes stride is_contiguous is_same_size
-    is_floating_point is_complex is_signed requires_grad is_leaf backward to cpu type type_as float double half bfloat16
-    long int short char byte bool cfloat cdouble __len__ __iter__ __hash__ __getitem__ __add__ __radd__ __mul__ <genexpr>
-    <listcomp> get_device _device_of""".split()
+    [
+        "shape",
+        "size",
+        "ndim",
+        "dim",
+        "numel",
+        "dtype",
+        "device",
+        "is_cuda",
+        "itemsize",
+        "element_size",
+        "nbytes",
+        "stride",
+        "is_contiguous",
+        "is_same_size",
+        "is_floating_point",
+        "is_complex",
+        "is_signed",
+        "requires_grad",
+        "is_leaf",
+        "backward",
+        "to",
+        "cpu",
+        "type",
+        "type_as",
+        "float",
+        "double",
+        "half",
+        "bfloat16",
+        "long",
+        "int",
+        "short",
+        "char",
+        "byte",
+        "bool",
+        "cfloat",
+        "cdouble",
+        "__len__",
+        "__iter__",
+        "__hash__",
+        "__getitem__",
+        "__add__",
+        "__radd__",
+        "__mul__",
+        "<genexpr>",
+        "<listcomp>",
+        "get_device",
+        "_device_of",
+    ]
 )
 _READS = frozenset(
-    """item tolist min max any all sum prod mean nonzero argmin argmax tobytes searchsorted argsort sort cumsum unique
-    count_nonzero dump ptp""".split()
+    [
+        "item",
+        "tolist",
+        "min",
+        "max",
+        "any",
+        "all",
+        "sum",
+        "prod",
+        "mean",
+        "nonzero",
+        "argmin",
+        "argmax",
+        "tobytes",
+        "searchsorted",
+        "argsort",
+        "sort",
+        "cumsum",
+        "unique",
+        "count_nonzero",
+        "dump",
+        "ptp",
+    ]
 )
 _CREATION = ("ops/_creation.py", "ops/_ranges.py")
-_LIKE = frozenset("zeros_like ones_like full_like new_zeros new_ones new_full".split())
+_LIKE = frozenset(["zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"])
 
 
 def file_of(code: CodeType) -> str | None:
@@ -77,7 +143,7 @@ def file_of(code: CodeType) -> str | None:
 def is_library(code: CodeType) -> bool:
     """Whether this is Python's own library, or NumPy."""
     path = code.co_filename
-    if path.startswith(NUMPY) or path.startswith("<frozen"):
+    if path.startswith((NUMPY, "<frozen")):
         return True
     return path.startswith(LIBRARY) and not path.startswith(SITE) and "site-packages" not in path
 
@@ -125,17 +191,25 @@ def _holds_array(value: Any) -> bool:
 def _optimizer_step(given: Locals) -> Call:
     if given["args"] or given["kwargs"]:
         raise Unrecordable("optimizer.step() is given a closure")
-    return given["self"].step, ()
+    return _method(given, "step"), ()
+
+
+def _method(given: Locals, name: str) -> Callable[..., Any]:
+    """A method as it will be found when a replay calls it."""
+    owner = given["self"]
+    if name in vars(owner):
+        raise Unrecordable(f"{type(owner).__name__}.{name} was replaced")
+    return lambda *args: getattr(owner, name)(*args)
 
 
 def _zero_grad(given: Locals) -> Call:
-    return given["self"].zero_grad, (given["set_to_none"],)
+    return _method(given, "zero_grad"), (given["set_to_none"],)
 
 
 def _scheduler_step(given: Locals) -> Call:
     if given["epoch"] is not None:
         raise Unrecordable("scheduler.step() is given an epoch")
-    return given["self"].step, ()
+    return _method(given, "step"), ()
 
 
 def _parameters(value: Any) -> Any:
@@ -201,9 +275,36 @@ HOSTS: dict[CodeType, Callable[[Locals], Call]] = {
 }
 # Functions without gradients, on raw arrays: replays call them with the tensors of the day. The shapes of their results
 # follow from those of their arguments.
-_WHOLE = """eq ne lt le gt ge isnan isinf isfinite isclose logical_and logical_or logical_xor logical_not bitwise_and
-    bitwise_or bitwise_xor bitwise_not argmax argmin any all floor_divide argsort count_nonzero searchsorted
-    bucketize isin""".split()
+_WHOLE = [
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "isnan",
+    "isinf",
+    "isfinite",
+    "isclose",
+    "logical_and",
+    "logical_or",
+    "logical_xor",
+    "logical_not",
+    "bitwise_and",
+    "bitwise_or",
+    "bitwise_xor",
+    "bitwise_not",
+    "argmax",
+    "argmin",
+    "any",
+    "all",
+    "floor_divide",
+    "argsort",
+    "count_nonzero",
+    "searchsorted",
+    "bucketize",
+    "isin",
+]
 
 
 def _as_it_is(function: Any) -> Callable[[Locals], Call]:

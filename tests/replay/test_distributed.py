@@ -10,7 +10,6 @@ from distgrad.comm import run_threads
 from distgrad.parallel import DistributedDataParallel
 from tests.replay.twins import CALLS, Twins, batch, mlp, plain_step, state, values, world
 
-
 _ONE_AT_A_TIME = threading.Lock()  # threads share the random stream
 
 

@@ -183,8 +183,6 @@ def factor_in(place: str) -> Callable[[Any], Any]:
                 loss = loss * inner["a"]["factor"]
             elif place == "default":
                 loss = scaled(loss)
-            elif place == "sign of zero":
-                loss = loss + 1 / (spaces.factor * dg.tensor(1.0)) * 0.1
             loss.backward()
             optimizer.step()
             return loss
@@ -195,12 +193,20 @@ def factor_in(place: str) -> Callable[[Any], Any]:
                 factor = value
             elif place == "tensor":
                 tensor = dg.tensor(value)
-            tensor.fill_(value)
-            box[0] = spaces.factor = inner["a"]["factor"] = value
-            if place == "class":
+            elif place == "tensor in place":
+                tensor.fill_(value)
+            elif place == "list":
+                box[0] = value
+            elif place == "namespace":
+                spaces.factor = value
+            elif place == "nested":
+                inner["a"]["factor"] = value
+            elif place == "class":
                 Settings.factor = value
-            own.factor = value
-            scaled.__defaults__ = (value,)
+            elif place == "instance":
+                own.factor = value
+            elif place == "default":
+                scaled.__defaults__ = (value,)
 
         w.change = change
         return step
@@ -218,9 +224,12 @@ PLACES = (
 def test_change_of_what_the_step_can_see(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     twins = Twins(world, factor_in(place))
     assert twins.calls() > 0, twins.compiled.explain()
-    monkeypatch.setattr(f"{__name__}.FACTOR", 0.25)
+    expected = twins.compiled.replays + (5 if place == "tensor in place" else 3)
+    if place == "global":
+        monkeypatch.setitem(globals(), "FACTOR", 0.25)
     twins.both(lambda w: w.change(0.25))
     twins.calls(5)
+    assert twins.compiled.replays == expected
 
 
 class Scaled(nn.Module):
