@@ -349,7 +349,8 @@ def _is_plain_class(cls: Any) -> bool:
 
 
 def _is_ours(cls: Any) -> bool:
-    return cls.__module__.split(".")[0] == "distgrad" and cls.__module__ != "distgrad.bench._workloads"
+    name: str = cls.__module__
+    return name.split(".")[0] == "distgrad" and name != "distgrad.bench._workloads"
 
 
 def _is_known(value: Any) -> bool:

@@ -18,14 +18,8 @@ FACTOR = 1.0
 def changed(twins: Twins, change: Callable[[Any], Any], calls: int = 5) -> None:
     """Lets it replay, changes something in both copies, and compares further steps."""
     assert twins.calls() > 0, twins.compiled.explain()
-    before = state_of_first_step(twins)
     twins.both(change)
     twins.calls(calls, start=20)
-    assert before is not None
-
-
-def state_of_first_step(twins: Twins) -> Any:
-    return twins.eager.model
 
 
 def _freeze(w: Any) -> None:
@@ -112,6 +106,24 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_change_of_model_or_optimizer(name: str) -> None:
     changed(Twins(lambda: world(lambda: mlp(0.5, True))), CHANGES[name])
+
+
+@pytest.mark.parametrize(
+    ("guard", "name"), [("Surroundings.holds", "eval"), ("Surroundings.holds", "dropout"), ("Signature.fits", "shape")]
+)
+def test_a_guard_that_sees_nothing_is_found_out(guard: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    twins = Twins(lambda: world(lambda: mlp(0.5, True)))
+    twins.calls()
+    for program in twins.compiled._programs:
+        owner = program.surroundings if guard == "Surroundings.holds" else program.signature
+        monkeypatch.setattr(owner, guard.partition(".")[2], lambda *args: True)
+    if name == "shape":
+        with pytest.raises(ValueError, match=r"shape|broadcast"):
+            twins.calls(1, n=5)
+    else:
+        twins.both(CHANGES[name])
+        with pytest.raises(AssertionError):
+            twins.calls(1)
 
 
 @pytest.mark.filterwarnings("ignore:distgrad.compile")
