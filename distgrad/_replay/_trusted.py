@@ -21,7 +21,7 @@ from ..nn._norm import _BatchNorm
 from ..ops import _embedding, _norm, _scatter, registry
 from ..optim import SGD, Optimizer
 from ..optim.lr_scheduler import LRScheduler
-from ..parallel import DistributedDataParallel
+from ..parallel import DistributedDataParallel, ZeroRedundancyOptimizer
 from ..parallel._reducer import Reducer
 from ._errors import Unrecordable
 
@@ -264,6 +264,7 @@ HOSTS: dict[CodeType, Callable[[Locals], Call]] = {
     SGD.step.__code__: _optimizer_step,  # the wrapper with the hooks, which all optimizers share
     Optimizer.zero_grad.__code__: _zero_grad,
     Module.zero_grad.__code__: _zero_grad,
+    ZeroRedundancyOptimizer.zero_grad.__code__: _zero_grad,
     LRScheduler.step.__code__: _scheduler_step,
     clip_grad_norm_.__code__: _clip_norm,
     clip_grad_value_.__wrapped__.__code__: _clip_value,  # type: ignore[attr-defined]

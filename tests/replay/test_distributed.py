@@ -7,7 +7,7 @@ import pytest
 
 from distgrad import comm, nn, optim
 from distgrad.comm import run_threads
-from distgrad.parallel import DistributedDataParallel
+from distgrad.parallel import DistributedDataParallel, SyncBatchNorm, ZeroRedundancyOptimizer
 from tests.replay.twins import CALLS, Twins, batch, mlp, plain_step, state, values, world
 
 _ONE_AT_A_TIME = threading.Lock()  # threads share the random stream
@@ -92,8 +92,34 @@ def weighted() -> None:
     assert calls(twins, 90, 2) == 2
 
 
+def sharded_state() -> None:
+    def make() -> Any:
+        w = distributed()
+        w.optimizer = ZeroRedundancyOptimizer(w.model.parameters(), optim.Adam, shard_gradients=True, lr=0.01)
+        return w
+
+    twins = Twins(make)
+    assert calls(twins, 0, CALLS) > 0, twins.compiled.explain()
+
+
+def statistics_over_all_ranks() -> None:
+    def make() -> Any:
+        with _ONE_AT_A_TIME:
+            w = world(lambda: mlp(norm=True))
+        w.model = DistributedDataParallel(SyncBatchNorm.convert_sync_batchnorm(w.model))
+        w.optimizer = optim.SGD(w.model.parameters(), lr=0.1)
+        return w
+
+    twins = Twins(make)
+    assert calls(twins, 0, CALLS) == 0
+    assert "_sync_batchnorm" in twins.compiled.explain()
+
+
+SCENARIOS = [equal_steps, no_sync_and_back, frozen_later, weighted, sharded_state, statistics_over_all_ranks]
+
+
 @pytest.mark.filterwarnings("ignore:distgrad.compile")
-@pytest.mark.parametrize("scenario", [equal_steps, no_sync_and_back, frozen_later, weighted], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda f: f.__name__)
 def test_on_threads(scenario: Any) -> None:
     assert run_threads(2, scenario, timeout=60.0) == [None] * 2
 

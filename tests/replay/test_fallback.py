@@ -2,6 +2,7 @@
 
 import copy
 import math
+import pdb
 import random
 import time
 from collections import deque
@@ -78,6 +79,12 @@ def _queue(w: Any, x: Any, y: Any, out: Any) -> Any:
 
 def _time(w: Any, x: Any, y: Any, out: Any) -> Any:
     return out + (time.time() > 0)
+
+
+def _pdb(w: Any, x: Any, y: Any, out: Any) -> Any:
+    if COUNT < 0:
+        pdb.set_trace()
+    return out
 
 
 def _random(w: Any, x: Any, y: Any, out: Any) -> Any:
@@ -216,6 +223,7 @@ THINGS: dict[str, tuple[Callable[..., Any], str]] = {
     "append": (_append, "it changes LOG"),
     "deque": (_queue, "QUEUE is a deque"),
     "time": (_time, "module time"),
+    "pdb": (_pdb, "module pdb"),
     "random": (_random, "module random"),
     "numpy.random": (_numpy_random, "module numpy"),
     "generator": (_generator, "RANDOM is a Generator"),

@@ -1,5 +1,6 @@
 """Whatever changes between two calls is noticed: each test plants one change that a stale replay would miss."""
 
+import sys
 from collections.abc import Callable
 from types import MethodType, SimpleNamespace
 from typing import Any
@@ -310,6 +311,23 @@ def test_modes() -> None:
         assert twins.calls(2) == 0
     assert twins.calls(2) == 2
     assert twins.compiled.replays == replayed + 5
+
+
+def test_a_debugger_sees_the_step() -> None:
+    twins = Twins(world)
+    twins.calls()
+    assert sys.gettrace() is None, "these tests need a Python that is not traced"
+    seen = []
+
+    def trace(frame: Any, event: str, arg: Any) -> None:
+        seen.append(frame.f_code.co_name)
+
+    sys.settrace(trace)
+    try:
+        twins.compiled(*batch(0))
+    finally:
+        sys.settrace(None)
+    assert "step" in seen
 
 
 def test_seed() -> None:
