@@ -141,6 +141,16 @@ def test_an_error_that_comes_again_ends_the_job() -> None:
     assert re.match(r"\[rank \d\] distgrad.errors.ChaosError", output.splitlines()[-1])
 
 
+@needs_mpich
+@pytest.mark.slow
+@pytest.mark.skipif("'slow' not in config.option.markexpr", reason="takes minutes: pytest -m slow tests/launch")
+def test_random_deaths_of_a_job_that_starts_again() -> None:
+    dice = random.Random(6)
+    plans = [draw(dice, RESTARTED[0], outside) for outside in (True, False) for _ in range(15)]
+    found = [result.problem for plan in plans if (result := run(plan, RESTARTED[0], expected(plan.model))).problem]
+    assert not found, "\n\n".join(found)
+
+
 # ---- state in other places -------------------------------------------------------------------------------------------
 
 STATE = str(Path(__file__).parent / "elastic_state.py")
