@@ -150,8 +150,8 @@ class Job:
         time.sleep(1.0)
 
     def _left_behind(self) -> list[str]:
-        """Processes and files that are there a second after the end; to end takes a moment."""
-        end = time.monotonic() + 1.0
+        """Processes and files that are there 5 s after the end; to end takes a moment, on a busy machine a long one."""
+        end = time.monotonic() + 5.0
         while True:
             processes = [_read(Path(f"/proc/{pid}/cmdline")).decode() for pid in self.descendants()]
             left = processes + sorted(_shared_memory() - self._shared - _mapped())

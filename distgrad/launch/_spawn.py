@@ -196,7 +196,8 @@ def _run(
     remote: bool = False,
     elastic: bool = False,
 ) -> Ending:
-    process = subprocess.Popen(command, env=environment, preexec_fn=lambda: die_with_parent(signal.SIGTERM))
+    parent = os.getpid()
+    process = subprocess.Popen(command, env=environment, preexec_fn=lambda: die_with_parent(signal.SIGTERM, parent))
     deaths = Deaths(process.pid, inbox.token)
     attend = threading.Thread(target=_attend, args=(process, inbox, deaths), daemon=True)
     end_when_late = threading.Thread(target=_end_when_late, args=(process, inbox), daemon=True)

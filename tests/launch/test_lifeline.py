@@ -33,7 +33,7 @@ def test_the_line_closes_before_other_files_of_the_rank() -> None:
     command = [sys.executable, "-c", RANK, f"distgrad-test-{os.getpid()}"]
     rank = subprocess.Popen(command, stdout=theirs, env=clean_environment(), start_new_session=True)
     try:
-        assert output.recv(10) == b"up\n"
+        assert output.makefile("rb").readline() == b"up\n"
         accepted = _lifeline.accept(listener)
         assert accepted is not None and accepted[1] == 7
         connection = accepted[0]
