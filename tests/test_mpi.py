@@ -1,4 +1,6 @@
-"""Runs tests/mpi under mpirun: files on 2, 3 and 4 ranks (odd sizes find padding bugs), on each MPI there is.
+"""Runs tests/mpi under mpirun on 2, 3 and 4 ranks (odd sizes find padding bugs), on each MPI there is.
+
+Long files have a job of their own; the others share one, because every rank's start of pytest takes a second.
 
 `mpirun -n 4 python -m pytest --with-mpi -m mpi tests/mpi` does one of these jobs by hand.
 """
@@ -12,15 +14,33 @@ from tests.jobs import OPENMPI_VENV, ROOT, Job, Mpi, Outcome, installed_mpis
 from tests.rank_results import DIRECTORY, Result, problems, read, skips
 
 RANKS = (2, 3, 4)
-FEWER = {"test_comm_stalls": (4,), "test_comm_waiting": (3,)}  # they wait for seconds, test after test
-DEADLINE = 180.0  # seconds for one file
+DEADLINE = 400.0  # seconds for a job
 
+# Long files, and on how many ranks they run: some wait for seconds, test after test.
+LONG = {
+    "test_comm_conformance": RANKS,
+    "test_comm_mismatch": RANKS,
+    "test_comm_stalls": (4,),
+    "test_comm_waiting": (3,),
+}
 FILES = sorted(path.relative_to(ROOT) for path in MPI_TESTS.glob("test_*.py"))
+PARTS = {
+    "short": [file for file in FILES if file.stem not in LONG],
+    **{file.stem: [file] for file in FILES if file.stem in LONG},
+}
+JOBS = [
+    pytest.param(ranks, files, id=f"{ranks}-{name}")
+    for ranks in RANKS
+    for name, files in PARTS.items()
+    if ranks in LONG.get(name, RANKS)
+]
 
 
-def run_file(mpi: Mpi, ranks: int, file: Path, results: Path, deadline: float = DEADLINE, *options: str) -> Outcome:
-    """Run one file of MPI tests; the ranks write their results into `results`."""
-    arguments = ("--with-mpi", "-m", "mpi", "-q", "--capture=sys", "-p", "no:cacheprovider", *options, str(file))
+def run_files(
+    mpi: Mpi, ranks: int, files: list[Path], results: Path, deadline: float = DEADLINE, *options: str
+) -> Outcome:
+    """Run files of MPI tests in one job; the ranks write their results into `results`."""
+    arguments = ("--with-mpi", "-m", "mpi", "-q", "--capture=sys", "-p", "no:cacheprovider", *options, *map(str, files))
     return Job(mpi.job(ranks, "-m", "pytest", *arguments), environment={DIRECTORY: str(results)}).finish(deadline)
 
 
@@ -36,21 +56,13 @@ def verdict(outcome: Outcome, results: list[Result], ranks: int) -> str:
     return "\n\n".join(found)
 
 
-JOBS = [
-    pytest.param(ranks, file, id=f"{ranks}-{file.stem}")
-    for ranks in RANKS
-    for file in FILES
-    if ranks in FEWER.get(file.stem, RANKS)
-]
-
-
-@pytest.mark.parametrize(("ranks", "file"), JOBS)
+@pytest.mark.parametrize(("ranks", "files"), JOBS)
 @pytest.mark.parametrize("mpi", installed_mpis(), ids=lambda mpi: mpi.name)
-def test_on_ranks(mpi: Mpi, ranks: int, file: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    outcome = run_file(mpi, ranks, file, tmp_path)
+def test_on_ranks(mpi: Mpi, ranks: int, files: list[Path], tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    outcome = run_files(mpi, ranks, files, tmp_path)
     results = read(tmp_path)
     for reason, count in skips(results).items():
-        request.config.stash[SUMMARY].append(f"SKIPPED [{count}] {file} on {ranks} ranks of {mpi.name}: {reason}")
+        request.config.stash[SUMMARY].append(f"SKIPPED [{count}] on {ranks} ranks of {mpi.name}: {reason}")
     wrong = verdict(outcome, results, ranks)
     assert not wrong, wrong
 
@@ -93,7 +105,7 @@ def test_runner_finds(bug: str, deadline: float, message: str, tmp_path: Path) -
     file.write_text(TEMPLATE.format(bug=bug, waits="sleep" in bug))
     outside = ("-p", "tests.conftest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path))
     try:
-        outcome = run_file(installed_mpis()[0], 2, file, tmp_path, deadline, *outside)
+        outcome = run_files(installed_mpis()[0], 2, [file], tmp_path, deadline, *outside)
     finally:
         Path("/dev/shm/distgrad-planted-leak").unlink(missing_ok=True)
     wrong = verdict(outcome, read(tmp_path), 2)
