@@ -1,5 +1,6 @@
 """The diagnosis board, on plain memory, with threads or no peers at all."""
 
+import gc
 import multiprocessing
 import os
 import threading
@@ -186,6 +187,16 @@ def test_leaving_when_nobody_waits_is_silent() -> None:
     first, second = boards(2)
     together(lambda: enter(first, SUM), lambda: enter(second, SUM))
     assert first.abandoned() is None and second.abandoned() is None
+
+
+def test_a_group_that_is_dropped_is_left() -> None:
+    group = list(boards(2))
+    together(*(lambda board=board: enter(board, SUM) for board in group))  # type: ignore[misc]
+    rows = group[1].rows
+    assert rows.state(0) == State.RUNNING
+    del group[0]
+    gc.collect()
+    assert rows.state(0) == State.FINISHED and rows.state(1) == State.RUNNING
 
 
 def test_a_forked_child_does_not_leave_for_its_parent() -> None:

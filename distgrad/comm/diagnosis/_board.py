@@ -95,6 +95,7 @@ class Board:
         words[self._row + BELL] = listen(_answer) + 1
         words[self._row + PID] = self._owner.pid
         _boards.add(self)
+        weakref.finalize(self, _let_go, self.rows, self._owner).atexit = False  # `leave` comes earlier
 
     # ---- meeting -----------------------------------------------------------------------------------------------
 
@@ -310,6 +311,12 @@ class Board:
             f"rank {self._rank} ended while other ranks of its group wait for it: {waits}; make every rank issue the "
             "same calls"
         )
+
+
+def _let_go(rows: Rows, owner: Process) -> None:
+    """A rank that has dropped its group takes part no more; who waits for its end must not wait for ever."""
+    if os.getpid() == owner.pid and rows.state(rows.rank) not in (State.FINISHED, *GAVE_UP):
+        rows.put(STATE, State.FINISHED)
 
 
 def leave() -> str | None:
