@@ -6,6 +6,7 @@ are to be guarded; or one of distgrad, which `_trusted.py` must know.
 """
 
 import functools
+import gc
 import sys
 from collections.abc import Callable
 from types import BuiltinFunctionType, CodeType, FrameType, MethodDescriptorType, ModuleType
@@ -149,6 +150,8 @@ class Recorder:
 
     def run(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Calls the step and returns what it returned."""
+        collects = gc.isenabled()
+        gc.disable()  # finalizers of garbage are no part of the step, and would end the recording as calls in it
         observer = self._observe
         add_observer(observer)
         mode.make_pass = functools.partial(RecordedPass, self)
@@ -157,6 +160,8 @@ class Recorder:
             return function(*args, **kwargs)
         finally:
             sys.setprofile(None)
+            if collects:
+                gc.enable()
             mode.make_pass = None
             remove_observer(observer)
             self.check_versions()

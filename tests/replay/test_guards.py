@@ -1,5 +1,6 @@
 """Whatever changes between two calls is noticed: each test plants one change that a stale replay would miss."""
 
+import gc
 import sys
 from collections.abc import Callable
 from types import MethodType, SimpleNamespace
@@ -359,3 +360,17 @@ def test_step_counts_its_calls() -> None:
     assert twins.calls(CALLS) == twins.compiled.replays == CALLS - 3
     assert twins.compiled.eager_calls == 3
     assert "5 calls replayed, 3 run eagerly" in twins.compiled.explain()
+
+
+def test_garbage_of_others_ends_no_recording() -> None:
+    collections = []
+    before = gc.get_threshold()
+    gc.callbacks.append(lambda phase, info: collections.append(phase))  # runs as a finalizer would
+    gc.set_threshold(5, 2, 2)
+    try:
+        twins = Twins(world)
+        assert twins.calls() > 0, twins.compiled.explain()
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.pop()
+    assert len(collections) > 10
