@@ -32,7 +32,13 @@ def load(path: Path) -> Any:
     return module
 
 
-def torch_like(library: Any, args: argparse.Namespace, wrap: Callable[[Any], Any], fused: bool = False) -> Take:
+def torch_like(
+    library: Any,
+    args: argparse.Namespace,
+    wrap: Callable[[Any], Any],
+    wrap_step: Callable[[Any], Any] = lambda step: step,
+    fused: bool = False,
+) -> Take:
     """Steps of a library with torch's names."""
     workloads = load(HERE.parent / "distgrad" / "bench" / "_workloads.py")
     library.manual_seed(args.rank)
@@ -43,20 +49,23 @@ def torch_like(library: Any, args: argparse.Namespace, wrap: Callable[[Any], Any
     if fused:
         for group in optimizer.param_groups:
             group["fused"] = True
+    train_step = wrap_step(workloads.train_step)
 
     def take(steps: int) -> float:
         for _ in range(steps):
-            loss = workloads.train_step(program, model, optimizer)
+            loss = train_step(program, model, optimizer)
         return float(loss.item())
 
     return take
 
 
 def distgrad(args: argparse.Namespace) -> Take:
-    """distgrad, on one rank or on several."""
+    """distgrad, on one rank or on several; eager, or with the step recorded and replayed."""
     library = importlib.import_module("distgrad")
     importlib.import_module("distgrad.nn.functional")
     wrap = library.nn.parallel.DistributedDataParallel if args.ranks > 1 else lambda model: model
+    if args.library == "distgrad compile":
+        return torch_like(library, args, wrap, wrap_step=library.compile)
     return torch_like(library, args, wrap)
 
 
@@ -117,6 +126,7 @@ def yardstick(args: argparse.Namespace) -> Take:
 
 LIBRARIES = {
     "distgrad": distgrad,
+    "distgrad compile": distgrad,
     "torch": torch,
     "torch fused": torch,
     "torch compile": torch,

@@ -29,6 +29,7 @@ from distgrad.bench._workloads import WORKLOADS
 
 HERE = Path(__file__).resolve().parent
 WORKER = HERE / "step_worker.py"
+OURS = ("distgrad", "distgrad compile")  # the first is the one that the others are compared with
 FORCED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 START_SECONDS = 300  # to import and build
@@ -148,7 +149,7 @@ def commands(side: Side, options: Sequence[str], ranks: int) -> list[list[str]]:
     worker = [str(WORKER), *options]
     if ranks == 1:
         return [[side.python, *worker]]
-    if side.library == "distgrad":
+    if side.source is not None:
         return [[side.python, "-m", "distgrad.launch", "-n", str(ranks), *worker]]
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -202,7 +203,8 @@ def older_tree(revision: str) -> Iterator[Path]:
 
 def all_sides(args: argparse.Namespace) -> tuple[list[Side], dict[str, str]]:
     """Who takes part, and why the others do not."""
-    sides = [Side("distgrad", "distgrad", sys.executable, HERE.parent)]
+    ours = [name for name in OURS if name == "distgrad" or name not in args.without]
+    sides = [Side(name, name, sys.executable, HERE.parent) for name in ours]
     reasons: dict[str, str] = {}
     if args.ranks == 1:
         sides.append(Side("yardstick", "yardstick", sys.executable))
@@ -245,34 +247,40 @@ def versions(sides: Sequence[Side]) -> dict[str, str]:
 
 
 def summary_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each measurement with its median, and with the ratio of distgrad's time to it."""
+    """Each measurement with its median, and with the ratios to it of distgrad's times, eager and compiled."""
     done = []
     for row in rows:
-        ours = next(r for r in rows if r["workload"] == row["workload"] and r["side"] == "distgrad")
-        ratio = paired_ratio(ours["seconds"], row["seconds"]).as_json()
-        done.append({**row, "step": summarise(row["seconds"]).as_json(), "ratio": ratio})
+        ours = {r["side"]: r["seconds"] for r in rows if r["workload"] == row["workload"] and r["side"] in OURS}
+        ratios = {name: paired_ratio(seconds, row["seconds"]).as_json() for name, seconds in ours.items()}
+        step = summarise(row["seconds"]).as_json()
+        done.append({**row, "step": step, "ratio": ratios.pop("distgrad"), "compiled_ratio": ratios.get(OURS[1])})
     return done
+
+
+def ratio_texts(ratio: dict[str, float] | None) -> tuple[str, str]:
+    """A ratio and its interval; nothing where none was measured."""
+    return (f"{ratio['median']:.2f}", f"{ratio['low']:.2f} - {ratio['high']:.2f}") if ratio else ("", "")
 
 
 def text_of(result: dict[str, Any]) -> str:
     """The result as a table."""
     rows = []
     for row in result["rows"]:
-        step, ratio = row["step"], row["ratio"]
-        itself = row["side"] == "distgrad"
+        step = row["step"]
+        eager, compiled = (None if row["side"] in OURS else row[name] for name in ("ratio", "compiled_ratio"))
         rows.append(
             [
                 row["workload"],
                 row["side"],
                 time_text(step["median"]),
                 f"{time_text(step['low'])} - {time_text(step['high'])}",
-                "" if itself else f"{ratio['median']:.2f}",
-                "" if itself else f"{ratio['low']:.2f} - {ratio['high']:.2f}",
+                *ratio_texts(eager),
+                *ratio_texts(compiled),
                 f"{summarise(row['cores']).median:.2f}",
                 f"{row['peak_mib']:.0f}",
             ]
         )
-    head = ["workload", "library", "a step", "95 %", "distgrad/it", "95 %", "cores", "MiB"]
+    head = ["workload", "library", "a step", "95 %", "distgrad/it", "95 %", "compiled/it", "95 %", "cores", "MiB"]
     libraries = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     lines = [
         _machine.sentence(result["machine"]) + (f"; {libraries}" if libraries else ""),
@@ -280,7 +288,8 @@ def text_of(result: dict[str, Any]) -> str:
         "",
         table(head, rows, left=2),
         "",
-        "distgrad/it: below 1, distgrad is faster. cores: processor time over time. MiB: peak memory of the process.",
+        "distgrad/it: below 1, distgrad is faster; compiled/it: the same for its compiled step.",
+        "cores: processor time over time. MiB: peak memory of the process.",
         *(f"not measured: {name}: {reason}" for name, reason in result["unavailable"].items()),
     ]
     return "\n".join(lines)
@@ -290,7 +299,7 @@ def draw(figure: Any, result: dict[str, Any]) -> None:
     """A group of bars for each workload: distgrad's time over that of each other library."""
     axes = figure.subplots()
     workloads = list(dict.fromkeys(row["workload"] for row in result["rows"]))
-    sides = [s for s in dict.fromkeys(row["side"] for row in result["rows"]) if s not in ("distgrad", "yardstick")]
+    sides = [s for s in dict.fromkeys(row["side"] for row in result["rows"]) if s not in (*OURS, "yardstick")]
     width = 0.8 / max(len(sides), 1)
     for number, side in enumerate(sides):
         found = {row["workload"]: row["ratio"] for row in result["rows"] if row["side"] == side}
