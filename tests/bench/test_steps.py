@@ -27,10 +27,11 @@ def toy(tmp_path: Path, *more: str) -> tuple[str, dict[str, Any]]:
 def test_measures_in_turn_and_says_who_is_missing(tmp_path: Path) -> None:
     """This Python has no torch, and the other name is no Python at all."""
     output, result = toy(tmp_path, "--torch", sys.executable, "--jax", "/nonexistent/python")
-    assert [row["side"] for row in result["rows"]] == ["distgrad", "yardstick"]
+    assert [row["side"] for row in result["rows"]] == ["distgrad", "distgrad compile", "yardstick"]
     assert set(result["unavailable"]) == {"torch", "jax"}
     assert "No module named 'torch'" in result["unavailable"]["torch"]
-    ours = result["rows"][0]
+    ours, compiled = result["rows"][:2]
+    assert compiled["first_loss"] == ours["first_loss"] > compiled["loss"]
     assert len(ours["seconds"]) == 3 and ours["loss"] < ours["first_loss"]
     assert 30 < ours["peak_mib"] < 500
     assert "distgrad/it" in output and (tmp_path / "steps.png").exists()
@@ -38,7 +39,7 @@ def test_measures_in_turn_and_says_who_is_missing(tmp_path: Path) -> None:
 
 def test_several_ranks_have_ddp(tmp_path: Path) -> None:
     _, result = toy(tmp_path, "--ranks", "2", "--no-plot")
-    assert [row["side"] for row in result["rows"]] == ["distgrad"] and result["ranks"] == 2
+    assert [row["side"] for row in result["rows"]] == ["distgrad", "distgrad compile"] and result["ranks"] == 2
 
 
 def test_an_older_tree_takes_part(tmp_path: Path) -> None:
@@ -132,5 +133,5 @@ def test_a_library_that_breaks_is_left_out_with_its_last_words(tmp_path: Path) -
     python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
     python.chmod(0o755)
     output, result = toy(tmp_path, "--torch", str(python), "--no-plot")
-    assert [row["side"] for row in result["rows"]] == ["distgrad", "yardstick"]
+    assert [row["side"] for row in result["rows"]] == ["distgrad", "distgrad compile", "yardstick"]
     assert "tiny: torch left out: OSError: no such threads" in output
