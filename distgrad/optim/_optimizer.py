@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import threading
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -24,8 +25,20 @@ _every_pre_hook: dict[int, Callable[..., Any]] = {}
 _every_post_hook: dict[int, Callable[..., Any]] = {}
 
 
+class _Here(threading.local):
+    """What holds in one thread: whether it is within a step, which may make those of parts of an optimizer."""
+
+    in_step = False
+
+
+_here = _Here()
+
+
 def register_optimizer_step_pre_hook(hook: Callable[..., Any]) -> HookHandle:
-    """Calls ``hook(optimizer, args, kwargs)`` before each step of every optimizer; see `register_step_pre_hook`."""
+    """Calls ``hook(optimizer, args, kwargs)`` before each step of every optimizer; see `register_step_pre_hook`.
+
+    Not before those that a step makes: of the optimizer that a ZeroRedundancyOptimizer wraps, or of ``super()``.
+    """
     return HookHandle(_every_pre_hook, hook)
 
 
@@ -297,7 +310,8 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(step)
     def wrapped(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
-        for hook in _in_turn(_every_pre_hook, self._pre_hooks):
+        is_whole = not _here.in_step
+        for hook in _in_turn(_every_pre_hook if is_whole else {}, self._pre_hooks):
             changed = hook(self, args, kwargs)
             if changed is not None:
                 if not isinstance(changed, tuple) or len(changed) != 2:
@@ -306,8 +320,12 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
                     )
                 args, kwargs = changed
         self._opt_called = True
-        result = step(self, *args, **kwargs)
-        for hook in _in_turn(self._post_hooks, _every_post_hook):
+        _here.in_step = True
+        try:
+            result = step(self, *args, **kwargs)
+        finally:
+            _here.in_step = not is_whole
+        for hook in _in_turn(self._post_hooks, _every_post_hook if is_whole else {}):
             hook(self, args, kwargs)
         return result
 

@@ -14,6 +14,7 @@ from distgrad.errors import ChaosError, LaunchError
 from distgrad.launch._chaos import Fault, of_rank, read
 from distgrad.launch._injector import Injector
 from distgrad.optim import _optimizer
+from distgrad.parallel import ZeroRedundancyOptimizer
 from tests.jobs import clean_environment
 
 
@@ -93,7 +94,7 @@ class Training:
     def __init__(self, plan: str) -> None:
         Injector(of_rank(read(plan), 0, 1), 0).install()
         self.model = nn.Linear(2, 1)
-        self.optimizer = optim.SGD(self.model.parameters(), lr=0.1)
+        self.optimizer: optim.Optimizer = optim.SGD(self.model.parameters(), lr=0.1)
         self.record: list[str] = []
 
     def run(self, steps: int) -> None:
@@ -116,6 +117,14 @@ def test_where_in_a_step(phase: str, last: str, capsys: pytest.CaptureFixture[st
         training.run(5)
     assert training.record[-1] == last
     assert capsys.readouterr().err == f"distgrad.launch: --chaos: rank 0: exc in phase {phase} of step 3\n"
+
+
+def test_a_step_of_an_optimizer_that_wraps_another_counts_once() -> None:
+    training = Training("exc@rank=0,step=3,phase=optimizer")
+    training.optimizer = ZeroRedundancyOptimizer(training.model.parameters(), optim.SGD, lr=0.1)
+    with pytest.raises(ChaosError, match="exc in phase optimizer of step 3"):
+        training.run(5)
+    assert training.record[-1] == "backward 3"
 
 
 @pytest.mark.parametrize(
