@@ -5,6 +5,12 @@ from contextlib import suppress
 
 # NumPy's wheels give OpenBLAS's names a prefix, and a suffix where its integers have 64 bits.
 _SETTERS = tuple(f"{a}openblas_set_num_threads{b}" for a in ("scipy_", "") for b in ("64_", "", "_64"))
+_limit: int | None = None
+
+
+def thread_limit() -> int | None:
+    """What `limit_threads` was last told, for libraries that are loaded later; None for no limit."""
+    return _limit
 
 
 def limit_threads(count: int) -> bool:
@@ -13,6 +19,8 @@ def limit_threads(count: int) -> bool:
     Returns:
         Whether one was found that obeys: with threadpoolctl installed any that it knows, else OpenBLAS on Linux.
     """
+    global _limit
+    _limit = count
     try:
         import threadpoolctl
     except ImportError:

@@ -405,4 +405,5 @@ pmi_descriptor = _read_descriptor(os.environ) if job.kind == "hydra" else None  
 kvs_descriptor = pmi_descriptor if _answers_about_keys(os.environ) else None  # the same, where it may be asked
 pmix_namespace = os.environ.get("PMIX_NAMESPACE") if job.kind == "openmpi" else None  # what Open MPI calls this job
 tunes_malloc = user_malloc(os.environ)
+onednn = os.environ.get("DISTGRAD_ONEDNN", "")  # "0": do without; a file: that libdnnl; else the wheel's, if installed
 leave_at_once_at_interrupt()

@@ -1,12 +1,15 @@
 """What holds for all tests: MPI tests run in jobs of their own, and every rank can be asked for its stack."""
 
 import faulthandler
+import os
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+os.environ.setdefault("DISTGRAD_ONEDNN", "0")  # the NumPy kernels are tested; test_onednn*.py say when not
 
 from distgrad._environment import job
 from tests.rank_results import writer_for_this_rank

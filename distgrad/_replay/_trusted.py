@@ -39,8 +39,8 @@ FILES = (
     "ops/", "nn/", "_tensor.py", "_tensor_methods.py", "_parameter.py", "_names.py", "_pages.py", "__init__.py",
     "_shard.py", "_replay/", "_type_names.py", "autograd/_mode.py", "autograd/_op.py", "autograd/_base.py",
     "autograd/_engine.py", "autograd/_node.py", "backend/__init__.py", "backend/_backend.py", "backend/_device.py",
-    "backend/_dtypes.py", "backend/_numpy/", "parallel/_ddp.py", "parallel/_watch.py", "parallel/_nested.py",
-    "parallel/_reducer.py", "data/_batch_share.py", "autograd/_pass.py",
+    "backend/_dtypes.py", "backend/_numpy/", "backend/_onednn/", "parallel/_ddp.py", "parallel/_watch.py",
+    "parallel/_nested.py", "parallel/_reducer.py", "data/_batch_share.py", "autograd/_pass.py",
 )  # fmt: skip
 REASONS = {
     "autograd/_inplace.py": "it writes into a tensor in place",

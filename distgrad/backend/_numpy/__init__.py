@@ -12,6 +12,7 @@ from .._array_pool import ArrayPool
 from .._array_rnn import ArrayRnn
 from .._backend import Backend
 from .._device import device
+from .._onednn import choose
 from . import _activation, _attention, _conv, _loss, _norm, _softmax, _special, _ufuncs
 from ._blocks import in_blocks
 from ._memory import keep_freed_memory
@@ -32,6 +33,9 @@ class _NumpyKernels:
     optim = ArrayOptim(np, in_blocks)
 
 
+NUMPY_KERNELS = _NumpyKernels()
+
+
 class CpuBackend(Backend):
     """NumPy arrays in host memory."""
 
@@ -40,7 +44,7 @@ class CpuBackend(Backend):
     array_type = np.ndarray
 
     def __init__(self) -> None:
-        self.kernels = _NumpyKernels()
+        self.kernels = choose(NUMPY_KERNELS)
         self.namespace = ArrayNamespace(np, _special)
 
     def asarray(self, value: Any) -> Array:
