@@ -21,7 +21,7 @@ from ._communicator import Communicator, Options
 from ._mpi import MpiCommunicator, load
 from ._reduce import Carried, reduce_into
 from ._relay import Chunk, Relay
-from ._segment import share
+from ._segment import padded, share
 from ._serial import SerialCommunicator
 from ._shm import SMALL_BYTES, Lane, ShmCommunicator, aligned_slice
 from ._statistics import Statistics
@@ -77,7 +77,8 @@ class HierarchicalCommunicator(Communicator):
     def _share_node(self) -> tuple[ShmCommunicator, Lane]:
         """The group of this rank's node, and the window on it."""
         most = self._shape[1]
-        self._stage = max(WINDOW_BYTES // most, 1024 * 1024)  # bytes of a buffer that are in the window at one time
+        # The bytes of a buffer that are in the window at one time; whole pages, for MPI takes aligned arrays only.
+        self._stage = padded(max(WINDOW_BYTES // most, 1024 * 1024))
         base = self._base.split(self._me.node)
         assert base is not None
         problem = ""

@@ -128,6 +128,18 @@ def test_memory_is_shared_within_a_node_only() -> None:
     assert run_nodes((0, 1, 1), check) == [(1, 1), (2, 2), (2, 2)]
 
 
+@pytest.mark.parametrize("ranks", range(1, 8))
+def test_arrays_in_the_window_are_aligned(ranks: int) -> None:
+    """NumPy would work on others; MPI does not take them."""
+    dtype = np.dtype("int64")
+
+    def check(group: Communicator) -> list[bool]:
+        assert isinstance(group, HierarchicalCommunicator)
+        return [group._window.advance(3, dtype)[0].flags.aligned for _ in range(4)]
+
+    assert run_nodes((0,) * ranks + (1,), check) == [[True] * 4] * (ranks + 1)
+
+
 def test_without_shared_memory_on_one_node_every_rank_hears_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     original = ShmCommunicator.__init__
 
