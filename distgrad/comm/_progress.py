@@ -7,11 +7,20 @@ communicator's own memory keep their zero-copy path.
 
 import queue
 import threading
+import weakref
 from collections.abc import Callable
 
 from .._typing import Array
 from ..errors import CommTimeoutError
 from ._types import Work
+
+# Every queue of this process.
+_queues: "weakref.WeakSet[Fifo]" = weakref.WeakSet()
+
+
+def any_busy() -> bool:
+    """Whether anything is being done in the background, or waits for it, in any group of this process."""
+    return any(queue.is_busy for queue in list(_queues))
 
 
 class Fifo:
@@ -28,6 +37,7 @@ class Fifo:
         self._timeout = timeout
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
+        _queues.add(self)
 
     def submit(self, function: Callable[[], None], arrays: list[Array]) -> "QueuedWork":
         """Append `function` to the queue."""
@@ -35,6 +45,12 @@ class Fifo:
         self._last = work
         self._tasks.put((function, work))
         return work
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something that was submitted has not ended."""
+        last = self._last
+        return last is not None and not last.is_completed()
 
     def drain(self) -> None:
         """Wait until everything submitted so far has ended; errors stay in their `Work`."""

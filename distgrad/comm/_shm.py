@@ -80,7 +80,8 @@ class ShmCommunicator(Communicator):
         self._base = base
         lane = board_bytes(self.size)
         control = share(base, padded(lane + 2 * self.size * SMALL_BYTES))
-        self._board = Board(memoryview(control).cast("q"), self.rank, self.size, self.options)
+        words = memoryview(control).cast("q")
+        self._board = Board(words, self.rank, self.size, self.options, ranks=self.ranks)
         if isinstance(base, MpiCommunicator):
             base.watch_messages_on(self._board)
         self._small = Lane(control, lane, SMALL_BYTES, self.size)

@@ -1,6 +1,7 @@
 """Ranks that wait: for messages, for each other in a circle, for one that is stuck. None waits in silence."""
 
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 
@@ -92,6 +93,76 @@ def test_tags_that_do_not_meet(group: Communicator) -> None:
         work = group.isend(np.zeros(LARGE), LAST - RANK, tag=1)
         circle(lambda: group.recv(np.zeros(LARGE), LAST - RANK, tag=2), "it has also begun send(to rank 0, tag 1)")
         assert not work.is_completed()
+
+
+# ---- circles through several groups ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def groups(request: pytest.FixtureRequest) -> list[Communicator]:
+    """Two groups of all ranks, made from one of its own."""
+    parent = make(getattr(request, "param", "shm"), Options(timeout=60, stall_warn=60))
+    made = [parent.split(0), parent.split(0)]
+    assert all(made)
+    MPI.COMM_WORLD.Barrier()
+    return [each for each in made if each is not None]
+
+
+def reduces(group: Communicator) -> None:
+    group.all_reduce(np.zeros(3))
+
+
+@pytest.mark.parametrize("groups", ["shm", "mpi"], indirect=True)
+def test_two_groups_in_another_order(groups: list[Communicator]) -> None:
+    first, second = (each.split(0 if RANK in (0, LAST) else None) for each in groups)
+    if first is not None and second is not None:
+        mine = first if RANK == 0 else second
+        circle(lambda: reduces(mine), f"rank 0, a member of the group of ranks 0, {LAST}: call #1", f"rank {LAST}, a")
+
+
+def test_one_that_receives_in_a_group_and_one_that_reduces_in_another(groups: list[Communicator]) -> None:
+    first, second = groups
+    if RANK == 0:
+        circle(lambda: first.recv(np.zeros(3), LAST), "rank 0, a member of the group", "recv(from", "all_reduce(SUM, 3")
+    elif RANK == LAST:
+        circle(lambda: reduces(second), "rank 0, a member of the group", "recv(from", "all_reduce(SUM, 3")
+
+
+def test_a_ring_of_groups(groups: list[Communicator]) -> None:
+    """Each rank begins with the group that it shares with the next one."""
+    if SIZE < 3:
+        return
+    pairs = [groups[0].split(0 if RANK in (each, (each + 1) % SIZE) else None) for each in range(SIZE)]
+    mine = pairs[RANK]
+    assert mine is not None
+    circle(lambda: reduces(mine), *(f"rank {rank}, a member of the group of ranks" for rank in range(SIZE)))
+
+
+def late(group: Communicator) -> None:
+    time.sleep(1.0)
+    reduces(group)
+
+
+def test_what_comes_from_the_background_is_no_circle(groups: list[Communicator]) -> None:
+    """Rank 0 will come to the group where it is awaited, in another thread than the one that waits."""
+    first, second = groups
+    for begin in (begin_in_queue, begin_in_thread):
+        end = begin(first) if RANK == 0 else None
+        if end is None:
+            reduces(first)
+        reduces(second)
+        if end is not None:
+            end()
+
+
+def begin_in_queue(group: Communicator) -> Callable[[], object]:
+    return group.submit(lambda: late(group)).wait
+
+
+def begin_in_thread(group: Communicator) -> Callable[[], object]:
+    thread = threading.Thread(target=late, args=(group,))
+    thread.start()
+    return thread.join
 
 
 # ---- no circles ------------------------------------------------------------------------------------------------------

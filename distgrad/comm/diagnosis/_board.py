@@ -9,13 +9,14 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from ...errors import PeerLostError
 from .._calls import Call, Kind, Message
 from .._communicator import Options
 from .._process import Process
 from .._wait import SPINS, Patience
+from . import _web
 from ._farewell import await_peers
 from ._rows import (
     ANSWERS,
@@ -62,6 +63,7 @@ class Board:
         options: timeout and stall warning.
         here: the ranks on this node; None means all. The rows of the others are copied from their nodes.
         progress: moves messages on that are under way; MPI does so only while it is called.
+        ranks: the ranks of all members in the job, where circles of waits in several groups are to be found.
     """
 
     def __init__(
@@ -72,8 +74,10 @@ class Board:
         options: Options,
         here: Collection[int] | None = None,
         progress: Callable[[], object] | None = None,
+        ranks: Sequence[int] = (),
     ) -> None:
         self.rows = Rows(words, rank, size, here)
+        self._ranks = ranks
         self._words = words
         self._rank = rank
         self._options = options
@@ -95,6 +99,7 @@ class Board:
         words[self._row + BELL] = listen(_answer) + 1
         words[self._row + PID] = self._owner.pid
         _boards.add(self)
+        _web.offer(self.rows, ranks)
         weakref.finalize(self, _let_go, self.rows, self._owner).atexit = False  # `leave` comes earlier
 
     # ---- meeting -----------------------------------------------------------------------------------------------
@@ -152,7 +157,7 @@ class Board:
 
     def watch(self, message: Message) -> Watch:
         """What a rank does that waits long for a message."""
-        return Watch(self.rows, self._options, self._home, message=message)
+        return self._watch(message=message)
 
     def check(self, peer: int, waited: float, doing: str) -> None:
         """Raise if rank `peer` cannot answer any more, or after the timeout; for waits that stand on no board.
@@ -197,7 +202,7 @@ class Board:
 
     def linger(self, done: Callable[[], bool]) -> None:
         """Return when `done`, looking for what may be wrong meanwhile."""
-        watch = Watch(self.rows, self._options, self._home, self.compare if self._fresh else None, None, self.essential)
+        watch = self._watch(self.compare if self._fresh else None, essential=self.essential)
         patience = Patience(watch.look, spins=0)
         try:
             while not done():
@@ -212,6 +217,14 @@ class Board:
                         self._progress()
         finally:
             watch.end()
+
+    def _watch(
+        self,
+        compare: Callable[[], None] | None = None,
+        message: Message | None = None,
+        essential: Collection[int] = (),
+    ) -> Watch:
+        return Watch(self.rows, self._options, self._home, compare, message, essential, self._ranks)
 
     def conclude(self) -> None:
         """All ranks, of all nodes, are known to be in the announced call."""

@@ -29,6 +29,11 @@ class Circle:
         self._turns: dict[int, int] = {}
         self._since = 0.0
 
+    @property
+    def is_near(self) -> bool:
+        """Whether there was a circle when this rank looked last."""
+        return bool(self._standing)
+
     def look(self) -> list[int]:
         """The ranks of the circle, this one first; none while there is none or it may yet dissolve."""
         found = find_circle(self._rows)

@@ -184,7 +184,7 @@ def create_meeting(group: Communicator, comm: Any, wire: WireMeeting) -> Meeting
     except CommError:
         return wire  # meetings over MPI work everywhere
     words = memoryview(page).cast("q")
-    board = Board(words, group.rank, group.size, group.options, here, comm.Iprobe)
+    board = Board(words, group.rank, group.size, group.options, here, comm.Iprobe, group.ranks)
     if not topology.spans_nodes:
         return board
     leads = group.rank == here[0]

@@ -36,13 +36,18 @@ MESSAGES = 23  # how many messages it has begun to send or to receive
 RELEASED = 24  # the leader of a node: the meeting that all nodes have come to
 TABLES = 25  # how many tables it has printed
 WAIT = 26  # the number of its long waits so far
+AWAITED = 27  # 27-30: the board of all ranks, for waits in any group (see `_web`). For whom this rank waits, plus 1
+AWAITED_WAIT = 28  # the number of that wait
+AWAITED_TURN = 29  # how often it has looked in such waits
+LEFT_ALONE = 30  # 1: it has made sure that nobody will come, and given up
 UNLISTED = 32  # messages under way for which POSTED had no room, or that another thread posted
 POSTED, POSTED_END = 33, 48  # messages under way
 LINE = 48  # texts: length in bytes, then UTF-8. The call with its line in the user's program
 REASON = 128  # why the rank gave up
 STACK = 192  # where in Python it is, on request
+AWAITED_LINE = 432  # what it waits in, and of which group
 
-_TEXT_END = {LINE: REASON, REASON: STACK, STACK: ROW}
+_TEXT_END = {LINE: REASON, REASON: STACK, STACK: AWAITED_LINE, AWAITED_LINE: ROW}
 
 
 class State(IntEnum):

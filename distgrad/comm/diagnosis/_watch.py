@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from ...errors import CollectiveMismatchError, CommTimeoutError, DeadlockError, PeerLostError
 from .._calls import Message
@@ -10,7 +10,7 @@ from .._communicator import Options
 from .._last_words import announce
 from .._process import DEAD, call_site
 from .._wait import Patience
-from ._deadlock import Circle
+from ._deadlock import Circle, waits_for
 from ._rows import (
     GAVE_UP,
     LINE,
@@ -33,6 +33,7 @@ from ._rows import (
     State,
 )
 from ._table import circle_text, fate, status, table, waits_in
+from ._web import Strand
 
 GRACE = 1.0  # seconds for what a rank sent last to arrive, and for the peers' lines once ranks are known to disagree
 WISH_AFTER = 0.1  # seconds of waiting before the rows of other nodes are asked for
@@ -50,6 +51,7 @@ class Watch:
         compare: raises where the calls of the ranks differ; for a collective that has not been compared yet.
         message: what is waited for; None means the peers that have not come to this rank's meeting.
         essential: peers whose end ends a meeting even after they have come to it.
+        ranks: the ranks of the group's members in the job, to find circles through other groups; () for none.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Watch:
         compare: Callable[[], None] | None = None,
         message: Message | None = None,
         essential: Collection[int] = (),
+        ranks: Sequence[int] = (),
     ) -> None:
         self._rows = rows
         self._options = options
@@ -69,6 +72,7 @@ class Watch:
         self._circle = Circle(rows)
         self._begun = False
         self._abroad = threading.get_ident() != home
+        self._web = Strand(rows.rank, () if self._abroad else ranks)
 
     def look(self, waited: float) -> None:
         """Say on the board that this rank waits, and raise where that has no end.
@@ -89,7 +93,9 @@ class Watch:
             self._compare()
         circle = self._circle.look()
         if circle:
-            raise self._deadlock(circle)
+            raise self._deadlock(circle_text(rows, circle))
+        if not self._circle.is_near and (text := self._web.look(waits_for(rows, rows.rank), self._doing)):
+            raise self._deadlock(text)
         missing = self._missing()
         for rank in (*missing, *self._essential):
             self._check_peer(rank, waited)
@@ -102,6 +108,7 @@ class Watch:
         """The wait is over."""
         if not self._begun:
             return
+        self._web.end()
         rows = self._rows
         if rows.state(rows.rank) in WAITS:
             rows.put(STATE, State.RUNNING)
@@ -157,8 +164,7 @@ class Watch:
                 raise self._timeout(waited)  # whom it waited for, this rank waits for
         raise PeerLostError(f"rank {rows.rank} was waiting in {self._doing()}, but {fate(rows, rank)}")
 
-    def _deadlock(self, circle: list[int]) -> DeadlockError:
-        text = circle_text(self._rows, circle)
+    def _deadlock(self, text: str) -> DeadlockError:
         self._rows.write(REASON, f"it waits with others in a circle, in {self._doing()}")
         self._rows.put(STATE, State.DEADLOCKED)
         return DeadlockError(text)
