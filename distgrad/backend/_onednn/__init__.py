@@ -8,6 +8,7 @@ from .._kernels import Kernels
 from ._conv import OneDnnConv
 from ._core import Core as Core
 from ._library import OFF, Library, find, load
+from ._pool import OneDnnPool
 
 
 def _load_as_set() -> Library | None:
@@ -29,7 +30,7 @@ class OneDnnKernels:
         self.conv = OneDnnConv(core, numpy.conv)
         self.loss = numpy.loss
         self.norm = numpy.norm
-        self.pool = numpy.pool
+        self.pool = OneDnnPool(core, numpy.pool)
         self.rnn = numpy.rnn
         self.softmax = numpy.softmax
         self.special = numpy.special

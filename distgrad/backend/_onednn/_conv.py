@@ -29,7 +29,7 @@ from ._images import channels_last_layout, new_images, packed
 from ._library import Handle, dims
 
 _DIRECT = 1  # the algorithm; Winograd's is less exact
-SMALL = 1 << 16  # multiplications, below which calling oneDNN costs more than it wins
+SMALL = 1 << 12  # multiplications, below which there is nothing to win
 
 
 class _Sizes(NamedTuple):
@@ -183,7 +183,7 @@ class OneDnnConv:
             return self._numpy.forward(x, w, bias, stride, padding, dilation, groups)
         out, result = new_images(plan.out)
         rest = () if bias is None else (np.ascontiguousarray(bias),)
-        plan(np.ascontiguousarray(w), packed(x), out, *rest)
+        plan(np.ascontiguousarray(w), packed(self._core, x), out, *rest)
         return result
 
     def grad_input(
@@ -196,7 +196,7 @@ class OneDnnConv:
         if plan is None:
             return self._numpy.grad_input(g, w, size, stride, padding, dilation, groups)
         out, result = new_images(shape)
-        plan(np.ascontiguousarray(w), packed(g), out)
+        plan(np.ascontiguousarray(w), packed(self._core, g), out)
         return result
 
     def grad_weight(
@@ -208,7 +208,7 @@ class OneDnnConv:
         if plan is None:
             return self._numpy.grad_weight(g, x, shape, stride, padding, dilation, groups)
         out = np.empty(shape, dtype=np.float32)
-        plan(packed(x), packed(g), out)
+        plan(packed(self._core, x), packed(self._core, g), out)
         return out
 
     def backward(
