@@ -20,12 +20,14 @@ import numpy as np
 
 from .._typing import Array
 from ..errors import CommError
+from ._checks import is_own_part
 from ._communicator import Communicator, Options
 from ._groups import groups
 from ._mpi import MpiCommunicator
 from ._segment import Segment, padded, share
 from ._shm import aligned_slice
 from ._statistics import Statistics
+from ._topology import Topology
 from ._tree import Tree, add_along
 from ._types import ReduceOp
 from .diagnosis._meeting import WireMeeting
@@ -34,6 +36,8 @@ _MEETING_TAG = 32002  # apart from the tags that users choose
 
 # Bits in the agreement of all live ranks.
 _WENT_WELL, _COMPLETE = 1, 2
+
+_SHORT = 4096  # bytes; a shorter message goes through MPI, wherever it lies
 
 
 class MessageMeeting(WireMeeting):
@@ -85,6 +89,7 @@ class ElasticCommunicator(MpiCommunicator):
         self._repairing = 0.0  # seconds since the last report
         self._replaced = 0  # workers since the last report
         self._wanted = self.size  # workers
+        self._node_of = dict.fromkeys(self.born_as, 0)
 
     def reserve(self, spares: int) -> None:
         """Let the last so many ranks own no logical shards, until they have the number of one that died."""
@@ -94,6 +99,17 @@ class ElasticCommunicator(MpiCommunicator):
     def workers(self) -> int:
         """How many ranks own logical shards: as many as in the beginning, for as long as there are spares."""
         return min(self.size, self._wanted)
+
+    def look_around(self) -> None:
+        """Ask all ranks on which node they are. A collective call."""
+        topology = Topology.discover(self)
+        for node, ranks in enumerate(topology.nodes):
+            self._node_of.update((self.born_as[rank], node) for rank in ranks)
+
+    @property
+    def nodes(self) -> list[int]:
+        """The number of each rank's node."""
+        return [self._node_of[born] for born in self.born_as]
 
     def use_board(self) -> None:
         """Nothing: a board takes a dead rank for the end of the job."""
@@ -263,17 +279,61 @@ class ElasticCommunicator(MpiCommunicator):
         nothing of it counts.
         """
         self._meeting.meet()
-        place = self._locate(buffer)
-        extremes = self._wire.maximum(np.array([*place, *(-x for x in place)]), "a sum in shared memory")
-        if place[0] < 0 or not np.array_equal(extremes[:2], -extremes[2:]):
+        lanes = self._lanes_of(buffer, "a sum in shared memory")
+        if lanes is None:
             super()._tree_sum(buffer, tree)
             return
-        segment = self._segments[place[0]]()
-        assert segment is not None  # the buffer, which lies in it, keeps it alive
-        lane, mine = segment.nbytes // self._lanes, aligned_slice(buffer.size, self.size, self.rank)
-        parts = [segment.array(born * lane + place[1], buffer.size, buffer.dtype)[mine] for born in self.born_as]
+        mine = aligned_slice(buffer.size, self.size, self.rank)
+        parts = [lane[mine] for lane in lanes]
         add_along(tree, parts, parts)
         self._wire.maximum(np.zeros(1), "a sum in shared memory")
+
+    def _all_gather(self, output: Array, input: Array) -> None:
+        """In place: from the lanes of the others, else in other memory, so that nothing is written that is not whole.
+
+        What this rank keeps for others, in case they die, may lie in the output.
+        """
+        if not is_own_part(output, input, self.rank):
+            super()._all_gather(output, input)
+            return
+        self._meeting.meet()
+        parts = [slice(number * input.size, (number + 1) * input.size) for number in range(self.size)]
+        lanes = self._lanes_of(output, "a gather in shared memory")
+        if lanes is None:
+            lanes = [output.copy()] * self.size
+            super()._all_gather(lanes[0], lanes[0][parts[self.rank]])
+        for number, part in enumerate(parts):
+            if number != self.rank:
+                output[part] = lanes[number][part]
+        self._wire.maximum(np.zeros(1), "a gather in shared memory")
+
+    def _broadcast(self, buffer: Array, root: int) -> None:
+        """As `_all_gather` in place, where it is no short message."""
+        if buffer.nbytes < _SHORT:
+            super()._broadcast(buffer, root)
+            return
+        self._meeting.meet()
+        lanes = self._lanes_of(buffer, "a broadcast in shared memory")
+        source = buffer.copy() if lanes is None else lanes[root]
+        if lanes is None:
+            super()._broadcast(source, root)
+        if self.rank != root:
+            buffer[...] = source
+        self._wire.maximum(np.zeros(1), "a broadcast in shared memory")
+
+    def _lanes_of(self, buffer: Array, doing: str) -> list[Array] | None:
+        """The buffers of all ranks, where they lie at one place in the ranks' lanes of a segment; else None.
+
+        A meeting: when it returns, all ranks have come so far with what is in their buffers.
+        """
+        place = self._locate(buffer)
+        extremes = self._wire.maximum(np.array([*place, *(-x for x in place)]), doing)
+        if place[0] < 0 or not np.array_equal(extremes[:2], -extremes[2:]):
+            return None
+        segment = self._segments[place[0]]()
+        assert segment is not None  # the buffer, which lies in it, keeps it alive
+        lane = segment.nbytes // self._lanes
+        return [segment.array(born * lane + place[1], buffer.size, buffer.dtype) for born in self.born_as]
 
     def _locate(self, buffer: Array) -> tuple[int, int]:
         """The number of the segment in whose lane of this rank the buffer lies, and its offset; else (-1, 0)."""
@@ -300,7 +360,6 @@ def elastic_group() -> ElasticCommunicator | None:
     return world if isinstance(world, ElasticCommunicator) else None
 
 
-def check_not_elastic(group: Communicator, what: str) -> None:
-    """Raise CommError where the group is elastic; `what` spreads over the ranks what would be lost with one."""
-    if isinstance(group, ElasticCommunicator):
-        raise CommError(f"{what} keeps on each rank what no other rank has; expected it in a job without --elastic")
+def as_elastic(group: Communicator) -> ElasticCommunicator | None:
+    """The group, if it is one that survives the death of a rank."""
+    return group if isinstance(group, ElasticCommunicator) else None

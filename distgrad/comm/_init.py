@@ -236,6 +236,7 @@ def _meet(options: Options) -> MpiCommunicator:
         _announce_leaving()
         return base
     elastic = ElasticCommunicator.world(options)
+    elastic.look_around()
     elastic.reserve(int(os.environ.get("DISTGRAD_SPARES", "0")))
     _abort.survive(elastic.settle)
     return elastic

@@ -25,9 +25,9 @@ class Piece(NamedTuple):
 
 
 def own_entries(shares: Shares, optimizer: Optimizer) -> dict[Tensor, list[Piece]]:
-    """What this rank remembers, by parameter; arrays instead of tensors."""
+    """What this rank remembers, by parameter, and no other one tells; arrays instead of tensors."""
     result: dict[Tensor, list[Piece]] = {}
-    for part in shares.parts:
+    for part in shares.said_here():
         entry = optimizer.state.get(part.tensor)
         if entry:
             arrays = {key: _Packed(value) if isinstance(value, Tensor) else value for key, value in entry.items()}

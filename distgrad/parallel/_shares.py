@@ -13,6 +13,7 @@ from .._tensor import Tensor
 from .._typing import Array
 from ..arena import Arena, Slot, arenas_for, build_arenas, slot_of
 from ..comm import Communicator
+from ._buddies import Holders
 
 _ALIGNMENT = 64  # elements; what an uneven share is rounded to
 
@@ -23,12 +24,14 @@ class Part(NamedTuple):
     Attributes:
         parameter: the whole.
         tensor: what the local optimizer holds: a flat leaf on these elements, or the parameter itself.
+        owner: whose it is: this rank's, or that of one whose buddy it is.
     """
 
     parameter: Tensor
     start: int
     stop: int
     tensor: Tensor
+    owner: int
 
     @property
     def is_slice(self) -> bool:
@@ -46,7 +49,8 @@ class Shares:
         of_buckets: share out each bucket, not each arena, and let reductions leave this rank's slice only.
 
     Attributes:
-        parts: those of this rank.
+        parts: those of this rank, and in a job that goes on when ranks die those of others, whose buddy it is.
+        holders: who has which.
         arenas: in which the parameters lie.
         nbytes: of the parameters' values that this rank updates.
     """
@@ -55,11 +59,13 @@ class Shares:
         members = list(dict.fromkeys(parameters))
         self.group = group
         self.arenas = _arenas(members, group)
+        self.holders = Holders(group)
         self.parts: list[Part] = []
         self._slots: dict[Tensor, Slot | None] = {p: slot_of(p) for p in members}
         self._kept: list[Tensor] = []  # also parts of parameters that are not ours, which lie between
         self._gathers: list[tuple[Array, Array]] = []
-        self._broadcasts: list[tuple[Array, int]] = []
+        self._broadcasts: list[tuple[Array, int]] = []  # the values of parts, and their owners
+        self._in_gathers: list[tuple[Array, int]] = []  # those that are gathered, if nobody has died
         for arena in self.arenas:
             if of_buckets:
                 arena.keeper = weakref.ref(self)
@@ -70,6 +76,11 @@ class Shares:
             else:
                 self._share_parameters(arena, members)
         self.nbytes = sum(part.tensor.nbytes for part in self.parts)
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """All of them, of all ranks."""
+        return [*self._slots]
 
     def covers(self, parameters: Iterable[Tensor]) -> bool:
         """Whether these are among the parameters, and all of those still lie where they did."""
@@ -89,10 +100,19 @@ class Shares:
 
     def publish(self) -> None:
         """Brings the values of all parts to all ranks. A collective call."""
-        for whole, own in self._gathers:
-            self.group.all_gather(whole, own)
-        for values, owner in self._broadcasts:
-            self.group.broadcast(values, owner)
+        speakers, parts = self.holders.speakers(), self._broadcasts
+        if self.holders.are_current():
+            for whole, own in self._gathers:
+                self.group.all_gather(whole, own)
+        else:
+            parts = parts + self._in_gathers
+        for values, owner in parts:
+            self.group.broadcast(values, speakers[owner])
+
+    def said_here(self) -> list[Part]:
+        """The parts for which this rank speaks: every part has one such rank, also where some have died."""
+        speakers = self.holders.speakers()
+        return [part for part in self.parts if speakers[part.owner] == self.group.rank]
 
     # ---- sharing out -------------------------------------------------------------------------------------------
 
@@ -105,15 +125,16 @@ class Shares:
         if not even:
             step = -(-step // _ALIGNMENT) * _ALIGNMENT
         ends = [min(start + owner * step, stop) for owner in range(size + 1)]
+        slices = [(arena.param[ends[i] : ends[i + 1]], i) for i in range(size) if ends[i] < ends[i + 1]]
         if even:
             self._gathers.append((arena.param[start:stop], arena.param[ends[rank] : ends[rank + 1]]))
-        else:
-            self._broadcasts += [(arena.param[ends[i] : ends[i + 1]], i) for i in range(size) if ends[i] < ends[i + 1]]
-        for slot, first, tensor in arena.window(ends[rank], ends[rank + 1]):
-            self._kept.append(tensor)
-            p = slot.parameter
-            if p is not None and p in self._slots:
-                self.parts.append(Part(p, first, first + tensor.numel(), tensor))
+        (self._in_gathers if even else self._broadcasts).extend(slices)
+        for owner in self.holders.mine:
+            for slot, first, tensor in arena.window(ends[owner], ends[owner + 1]):
+                self._kept.append(tensor)
+                p = slot.parameter
+                if p is not None and p in self._slots:
+                    self.parts.append(Part(p, first, first + tensor.numel(), tensor, owner))
 
     def _share_parameters(self, arena: Arena, members: list[Tensor]) -> None:
         """Every rank takes neighbours of about the same size together."""
@@ -128,7 +149,7 @@ class Shares:
             before += slot.size
         for owner, parameters in enumerate(owned):
             self._broadcasts += [(run.param, owner) for run in arena.runs(parameters) if run.param.size]
-        self.parts += [Part(p, 0, p.numel(), p) for p in owned[self.group.rank]]
+        self.parts += [Part(p, 0, p.numel(), p, owner) for owner in self.holders.mine for p in owned[owner]]
 
 
 def _place(slot: Slot) -> int:

@@ -2,10 +2,12 @@
 
 import copy
 import itertools
+import time
 import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from .._shard import listen
 from .._survivors import enlist, withdraw
 from .._tensor import Tensor
 from ..arena import slot_of
@@ -13,11 +15,12 @@ from ..autograd._base import share_of
 from ..backend import device
 from ..comm import Communicator, get_default
 from ..comm import get_group_rank as _rank_in
-from ..comm._elastic import check_not_elastic
+from ..comm._elastic import as_elastic
 from ..errors import CommError, StateDictError
 from ..optim import LBFGS, Optimizer
 from ..optim._flat import FlatOptimizer
 from ..optim._optimizer import Closure, Group, Params, call_closure
+from ._buddies import AfterDeaths, until_agreed
 from ._join import Joinable, JoinHook, Message, Step
 from ._share_state import Entry, cut, gathered, own_entries
 from ._shares import Part, Shares
@@ -75,7 +78,6 @@ class ZeroRedundancyOptimizer(Optimizer, Joinable):
         template = optimizer_class(params, **defaults)  # checks the hyperparameters; it never makes a step
         self.optim: Optimizer | None = None
         self.process_group = get_default() if process_group is None else process_group
-        check_not_elastic(self.process_group, "ZeroRedundancyOptimizer")
         self._class, self._options = optimizer_class, defaults
         self._by_slices = issubclass(optimizer_class, FlatOptimizer) and optimizer_class.step is FlatOptimizer.step
         self._scalars = optimizer_class._scalars if issubclass(optimizer_class, FlatOptimizer) else ()
@@ -84,13 +86,16 @@ class ZeroRedundancyOptimizer(Optimizer, Joinable):
                 "shard_gradients=True is for optimizers that work element by element; "
                 f"{optimizer_class.__name__} needs whole gradients of its parameters"
             )
-        self._shard_gradients = shard_gradients
+        self._shard_gradients = shard_gradients and as_elastic(self.process_group) is None  # else, buddies need more
         self._shares: Shares | None = None
         self._whole: dict[Tensor, Entry] | None = None
         super().__init__([_with_names(group) for group in template.param_groups], template.defaults)
         withdraw(self)  # `state_dict` would want the state of all ranks
         self._own = OwnShare(self)
         enlist("share", self._own, own=True)
+        self._after_deaths = AfterDeaths(self._recover)
+        if as_elastic(self.process_group) is not None:
+            listen(self._after_deaths)
 
     # ---- the step ----------------------------------------------------------------------------------------------
 
@@ -119,7 +124,8 @@ class ZeroRedundancyOptimizer(Optimizer, Joinable):
         copy_options(self.param_groups, optimizer.param_groups)
         optimizer.step()
         copy_options(optimizer.param_groups, self.param_groups)
-        shares.publish()
+        until_agreed(self.process_group, shares.publish)
+        self._recover("in an optimizer step")
         for p in self._parameters():
             if p._grad is not None:
                 p._cell[0] += 1
@@ -177,11 +183,50 @@ class ZeroRedundancyOptimizer(Optimizer, Joinable):
         trained = [p for p in self._parameters() if p._target is not None or p._grad is not None]
         if self._shares is not None and not self._shares.covers(trained):
             self._spread_out()
+        self._recover()
         if self._shares is None or self.optim is None:
-            self._shares = Shares(trained, self.process_group, self._by_slices, self._shard_gradients)
-            self.optim = self._class(self._local_groups(self._shares), **self._options)
-            withdraw(self.optim)  # it is a part of this
+            self._shares, self.optim = self._shared_out(trained)
         return self._shares, self.optim
+
+    def _shared_out(self, parameters: list[Tensor]) -> tuple[Shares, Optimizer]:
+        """New shares, and an optimizer of this rank's parts that remembers nothing."""
+        shares = Shares(parameters, self.process_group, self._by_slices, self._shard_gradients)
+        optimizer = self._class(self._local_groups(shares), **self._options)
+        withdraw(optimizer)  # it is a part of this
+        return shares, optimizer
+
+    def _recover(self, where: str = "") -> None:
+        """Where ranks have died, shares out anew what they had, from the copies of others. A collective call.
+
+        What all had is given up when all who live then have what is theirs: another one may die meanwhile.
+
+        Args:
+            where: reports who died, and says that it was noticed there.
+        """
+        group = as_elastic(self.process_group)
+        if group is None:
+            return
+        began, made = time.monotonic(), list[tuple[Shares, Optimizer]]()
+        while self._shares is not None and not self._shares.holders.are_current():
+            if group.commit(group.attempt(lambda: made.append(self._shared_anew()))):
+                self._shares, self.optim = made[-1]
+        if where:
+            group.report(where, time.monotonic() - began if made else 0.0)
+
+    def _shared_anew(self) -> tuple[Shares, Optimizer]:
+        """New shares of the same parameters, with the state that is spread over the old ones."""
+        assert self._shares is not None and self.optim is not None
+        shares, optimizer = self._shared_out(self._shares.parameters)
+        self._take_state(shares, optimizer, self._entries(self._shares, self.optim, None), copied=True)
+        return shares, optimizer
+
+    def _entries(self, shares: Shares, optimizer: Optimizer, root: int | None) -> Iterator[tuple[int, Entry]]:
+        """The whole entries of all parameters, by number, on one rank or on all. A collective call."""
+        own = own_entries(shares, optimizer)
+        for number, p in enumerate(self._parameters()):
+            entry = gathered(p, own.get(p, []), self.process_group, root, self._scalars)
+            if entry:
+                yield number, entry
 
     def _local_groups(self, shares: Shares) -> list[Group]:
         of: dict[Tensor, list[Tensor]] = {}
@@ -238,26 +283,31 @@ class ZeroRedundancyOptimizer(Optimizer, Joinable):
     def _spread_out(self) -> None:
         """Brings the whole state to every rank, where the parts will change. A collective call."""
         if self._shares is not None and self.optim is not None:
-            own = own_entries(self._shares, self.optim)
-            for p in self._parameters():
-                entry = gathered(p, own.get(p, []), self.process_group, None, self._scalars)
-                if entry:
-                    self.state[p] = entry
+            self.state.update(self._collected(self._shares, self.optim, None))
         self._shares = self.optim = None
+
+    def _collected(self, shares: Shares, optimizer: Optimizer, root: int | None) -> dict[Tensor, Entry]:
+        """The whole entries on one rank, or on all. A collective call."""
+        listed, found = list(self._parameters()), dict[Tensor, Entry]()
+
+        def collect() -> None:
+            found.clear()
+            found.update((listed[number], entry) for number, entry in self._entries(shares, optimizer, root))
+
+        until_agreed(self.process_group, collect)
+        return found
 
     def consolidate_state_dict(self, to: int = 0) -> None:
         """Collects the state of all ranks on one, for its `state_dict`. A collective call.
 
         Args:
-            to: a rank of the default group, as in torch.
+            to: a rank of the default group, as in torch. In a job that goes on when ranks die (`launch --elastic` with
+                Open MPI), all ranks get it, because that one may.
         """
-        root = _rank_in(self.process_group, to)
+        root = None if as_elastic(self.process_group) is not None else _rank_in(self.process_group, to)
         shares, optimizer = self._prepare()
-        own = own_entries(shares, optimizer)
-        entries = {p: gathered(p, own.get(p, []), self.process_group, root, self._scalars) for p in self._parameters()}
-        self._whole = None
-        if self.process_group.rank == root:
-            self._whole = {p: entry for p, entry in entries.items() if entry}
+        found = self._collected(shares, optimizer, root)
+        self._whole = found if root in (None, self.process_group.rank) else None
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state in the layout of the plain optimizer, on the rank that collected it.

@@ -16,6 +16,7 @@ import signal
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -90,12 +91,12 @@ def _draw_in_place(dice: random.Random, outside: bool | None) -> Plan:
     return Plan(model, ranks, "; ".join(faults), (), spares)
 
 
-def command(plan: Plan, mpi: Mpi) -> list[str]:
-    """The command line of a run."""
+def command(plan: Plan, mpi: Mpi, more: Sequence[str] = ()) -> list[str]:
+    """The command line of a run, with more options of the launcher."""
     chaos = ["--chaos", plan.chaos] if plan.chaos else []
     script = ["examples/same_bits.py", "--model", plan.model, "--steps", str(STEPS)]
     options = ["--elastic", "-n", str(plan.ranks), *(["--spares", str(plan.spares)] if plan.spares else [])]
-    return [mpi.python, "-m", "distgrad.launch", *options, *chaos, *script]
+    return [mpi.python, "-m", "distgrad.launch", *options, *more, *chaos, *script]
 
 
 def undisturbed(model: str) -> str:

@@ -79,6 +79,8 @@ for step in loader.steps(until=STEPS):
     optimizer.zero_grad()
     scheduler.step()
     if manager:
+        if args.zero:
+            optimizer.consolidate_state_dict()  # type: ignore[attr-defined]
         number = 5 * step.epoch + step.number
         manager.save(number, {name: part.state_dict() for name, part in parts.items()})
 if args.zero:

@@ -156,10 +156,11 @@ def test_random_deaths_of_a_job_that_starts_again() -> None:
 STATE = str(Path(__file__).parent / "elastic_state.py")
 
 
-def state_job(mpi: Mpi, *arguments: str, chaos: str = "") -> Outcome:
-    """A job of 3 ranks with elastic_state.py."""
-    options = ["--elastic", "-n", "3", *(["--chaos", chaos] if chaos else [])]
-    outcome = run_job([mpi.python, "-m", "distgrad.launch", *options, STATE, *arguments], DEADLINE)
+def state_job(mpi: Mpi, *arguments: str, chaos: str = "", ranks: int = 3, options: Sequence[str] = ()) -> Outcome:
+    """A job with elastic_state.py."""
+    faults = ["--chaos", chaos] if chaos else []
+    launcher = [mpi.python, "-m", "distgrad.launch", "--elastic", "-n", str(ranks), *options, *faults]
+    outcome = run_job([*launcher, STATE, *arguments], DEADLINE)
     assert not outcome.timed_out and outcome.left == [], outcome.output
     return outcome
 
@@ -177,14 +178,44 @@ def test_sharded_optimizer_state_goes_on() -> None:
     assert "goes on in step 4 of epoch 0" in outcome.output
 
 
+TWO_NODES = ("--env", "DISTGRAD_TOPOLOGY=2x2")
+
+
 @needs_openmpi
-def test_sharded_optimizer_state_is_refused_in_place() -> None:
-    outcome = state_job(ELASTIC[0], "--zero")
-    assert outcome.code == 1
-    assert outcome.last_line.endswith(
-        "CommError: ZeroRedundancyOptimizer keeps on each rank what no other rank has; expected it in a job without "
-        "--elastic"
-    )
+@pytest.mark.parametrize(
+    ("ranks", "chaos", "options"),
+    [
+        (3, "kill@rank=1,step=5,phase=optimizer; kill@rank=0,step=8,phase=forward", ()),
+        (2, "segv@rank=0,step=1,phase=optimizer", ()),
+        (4, "exc@rank=0,step=5; exit@rank=1,step=5; kill@rank=2,step=7,phase=optimizer", ()),  # first two of two pairs
+        (4, "kill@rank=0,step=5,phase=optimizer; kill@rank=1,step=5,phase=optimizer", TWO_NODES),
+        (4, "kill@rank=2,step=5; kill@rank=3,step=5", TWO_NODES),
+    ],
+)
+def test_sharded_optimizer_state_goes_on_in_place(ranks: int, chaos: str, options: Sequence[str]) -> None:
+    outcome = state_job(ELASTIC[0], "--zero", chaos=chaos, ranks=ranks, options=options)
+    assert outcome.code == 0 and undisturbed_state("--zero") in outcome.output.splitlines(), outcome.output
+
+
+@needs_openmpi
+def test_a_whole_node_dies() -> None:
+    chaos = "kill@rank=0,step=7; kill@rank=1,step=7"
+    outcome = run_job(command(Plan("cnn", 4, chaos, ()), ELASTIC[0], TWO_NODES), DEADLINE)
+    assert outcome.code == 0 and expected("cnn") in outcome.output.splitlines(), outcome.output
+    assert sum(" died, noticed at " in line for line in outcome.output.splitlines()) in (1, 2)
+
+
+@needs_openmpi
+def test_both_copies_of_sharded_state_are_lost(tmp_path: Path) -> None:
+    """It is said, and the newest checkpoint leads to the same end."""
+    chaos = "kill@rank=0,step=5; kill@rank=2,step=5"
+    outcome = state_job(ELASTIC[0], "--zero", chaos=chaos, ranks=4)
+    assert outcome.code == 1 and "sha256" not in outcome.output
+    assert "CommError: ZeroRedundancyOptimizer: ranks 0 and 2 have died together" in outcome.last_line
+    options = ("--max-restarts", "1")
+    again = state_job(ELASTIC[0], "--zero", "--save", str(tmp_path), chaos=chaos, ranks=4, options=options)
+    assert again.code == 0 and undisturbed_state("--zero") in again.output.splitlines(), again.output
+    assert "have died together" in again.output
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ tests/launch/test_elastic.py does the same with processes that do die.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import pytest
@@ -17,10 +17,13 @@ from distgrad.comm._threads import run_threads
 from distgrad.comm._tree import Tree
 from distgrad.comm._types import Work
 from distgrad.data import _steps
+from distgrad.errors import CommError
 from distgrad.nn import functional as F
 from distgrad.nn.parallel import DistributedDataParallel
-from distgrad.parallel import _logical
+from distgrad.parallel import ZeroRedundancyOptimizer, _buddies, _logical, _zero
 from distgrad.utils.data import DataLoader, TensorDataset
+
+Plan: TypeAlias = dict[int, Sequence[int]]
 
 STEPS = 6
 rng = np.random.default_rng(0)
@@ -37,17 +40,26 @@ class Mortal(Communicator):
     Args:
         group: the ranks.
         plan: attempt, from 0: who dies in it; nobody means that only rank 0 was told of a failure.
+        before: they die before the exchanges, and there are none.
+        nodes: the node of each rank.
     """
 
     name: ClassVar[str] = "mortal"
 
-    def __init__(self, group: Communicator, plan: dict[int, Sequence[int]]) -> None:
+    def __init__(self, group: Communicator, plan: Plan, before: bool = False, nodes: Sequence[int] = ()) -> None:
         super().__init__(group.rank, group.size)
-        self.group, self.plan, self.attempts, self.void = group, plan, -1, 0
+        self.group, self.plan, self.before, self.attempts, self.void = group, plan, before, -1, 0
+        self.born_as = tuple(range(group.size))
+        self.node_of = nodes or [0] * group.size
+
+    @property
+    def nodes(self) -> list[int]:
+        return [self.node_of[born] for born in self.born_as]
 
     def attempt(self, function: Callable[[], None]) -> bool:
         self.attempts += 1
-        function()
+        if not (self.before and self.attempts in self.plan):
+            function()
         if self.attempts not in self.plan:
             return True
         victims = self.plan[self.attempts]
@@ -57,6 +69,7 @@ class Mortal(Communicator):
         if smaller is None:
             raise Died
         self.group, self.rank, self.size = smaller, smaller.rank, smaller.size
+        self.born_as = tuple(born for rank, born in enumerate(self.born_as) if rank not in victims)
         return False
 
     def commit(self, went_well: bool) -> bool:
@@ -93,10 +106,16 @@ class Mortal(Communicator):
         pass
 
 
-def train(plan: dict[int, Sequence[int]], accumulate: bool = False) -> str | None:
-    """A hash of all that training makes; None on a rank that died."""
+def train(
+    plan: Plan,
+    accumulate: bool = False,
+    zero: type[optim.Optimizer] | None = None,
+    before: bool = False,
+    nodes: Sequence[int] = (),
+) -> str | None:
+    """A hash of all that training makes; None on a rank that died. `zero`: the optimizer whose state is shared out."""
     group = groups()
-    mortal = Mortal(get_default(), plan)
+    mortal = Mortal(get_default(), plan, before, nodes)
     group.world = mortal
     body = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
     generator = np.random.default_rng(1)
@@ -106,7 +125,9 @@ def train(plan: dict[int, Sequence[int]], accumulate: bool = False) -> str | Non
     data = TensorDataset(distgrad.from_numpy(X), distgrad.from_numpy(Y))
     loader = DataLoader(data, batch_size=20, shuffle=True, logical_shards=8)
     model = DistributedDataParallel(body, logical_shards=8)
-    optimizer = optim.AdamW(model.parameters(), lr=0.01)
+    optimizer: Any = optim.AdamW(model.parameters(), lr=0.01)
+    if zero is not None:
+        optimizer = ZeroRedundancyOptimizer(model.parameters(), zero, lr=0.01)
     scheduler = optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
     done = 0
     try:
@@ -121,14 +142,16 @@ def train(plan: dict[int, Sequence[int]], accumulate: bool = False) -> str | Non
                     scheduler.step()
                 if done == STEPS:
                     break
+        if zero is not None:
+            optimizer.consolidate_state_dict()
     except Died:
         return None
     assert mortal.void == len(plan)
     return distgrad.fingerprint(model, optimizer) + str(scheduler.last_epoch)
 
 
-def results(ranks: int, plan: dict[int, Sequence[int]], accumulate: bool = False) -> set[str]:
-    found = set(run_threads(ranks, lambda: train(plan, accumulate), timeout=5.0)) - {None}
+def results(ranks: int, plan: Plan, accumulate: bool = False, **options: Any) -> set[str]:
+    found = set(run_threads(ranks, lambda: train(plan, accumulate, **options), timeout=5.0)) - {None}
     return {text for text in found if text is not None}
 
 
@@ -139,6 +162,8 @@ def _mortal(monkeypatch: pytest.MonkeyPatch) -> None:
         return world if isinstance(world, Mortal) else None
 
     monkeypatch.setattr(_steps, "elastic_group", found)
+    for module in (_buddies, _zero):
+        monkeypatch.setattr(module, "as_elastic", lambda group: group if isinstance(group, Mortal) else None)
     distgrad.manual_seed(3)
 
 
@@ -147,6 +172,13 @@ def expected() -> dict[bool, str]:
     """Of an undisturbed run on one rank, without and with accumulated gradients."""
     distgrad.manual_seed(3)
     return {accumulate: results(1, {}, accumulate).pop() for accumulate in (False, True)}
+
+
+@pytest.fixture(scope="module")
+def spread() -> str:
+    """Of an undisturbed run on one rank with ZeroRedundancyOptimizer, whose state dict is another one."""
+    distgrad.manual_seed(3)
+    return results(1, {}, zero=optim.AdamW).pop()
 
 
 @pytest.mark.parametrize("accumulate", [False, True], ids=["", "accumulate"])
@@ -163,10 +195,52 @@ def expected() -> dict[bool, str]:
     ],
     ids=str,
 )
-def test_the_bits_of_an_undisturbed_run(
-    ranks: int, plan: dict[int, Sequence[int]], accumulate: bool, expected: dict[bool, str]
-) -> None:
+def test_the_bits_of_an_undisturbed_run(ranks: int, plan: Plan, accumulate: bool, expected: dict[bool, str]) -> None:
     assert results(ranks, plan, accumulate) == {expected[accumulate]}
+
+
+# ---- state that is spread over the ranks -------------------------------------------------------------------------
+
+# Attempts are, in this order: the sum of a step, and its publishing. Where ranks have died in a sum, their parts are
+# shared out anew before the step is done again; where they died while publishing, what is missing is published, then
+# parts are shared out anew.
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["", "before"])
+@pytest.mark.parametrize(
+    ("ranks", "plan"),
+    [
+        (2, {0: [0]}),  # in the first step: there is no state yet
+        (2, {1: [1]}),  # with the first state
+        (4, {4: [0]}),
+        (4, {5: [0]}),
+        (4, {4: [0], 5: [0]}),  # another one while its parts are shared out anew
+        (4, {5: [0], 6: [0], 7: []}),  # another one while what is missing is published
+        (4, {5: [0, 1]}),  # two at once, of two pairs
+        (3, {4: [0], 7: [1]}),  # one after the other, until one is left
+        (3, {12: [1]}),  # while the state is collected in the end
+    ],
+    ids=str,
+)
+def test_state_that_is_spread_over_the_ranks(ranks: int, plan: Plan, before: bool, spread: str) -> None:
+    assert results(ranks, plan, zero=optim.AdamW, before=before) == {spread}
+
+
+def test_whole_parameters_that_are_spread_over_the_ranks() -> None:
+    undisturbed = results(1, {}, zero=optim.Adafactor)
+    for before in (False, True):
+        assert results(3, {3: [1], 8: [0]}, zero=optim.Adafactor, before=before) == undisturbed
+
+
+def test_a_whole_node_dies(spread: str) -> None:
+    for nodes, attempt, victims in (([0, 1, 0, 1], 4, [1, 3]), ([0, 0, 0, 1], 5, [0, 1, 2])):
+        options: Any = {"zero": optim.AdamW, "before": True, "nodes": nodes}
+        assert results(4, {attempt: victims}, **options) == {spread}
+
+
+def test_both_copies_are_lost() -> None:
+    with pytest.raises(CommError, match="ranks 0 and 2 have died together, and with them both copies of a part"):
+        results(4, {4: [0, 2]}, zero=optim.AdamW)
 
 
 # ---- each part against a planted bug -----------------------------------------------------------------------------
@@ -201,3 +275,41 @@ def test_survivors_must_own_the_shards_of_the_dead(monkeypatch: pytest.MonkeyPat
     )
     with pytest.raises((AssertionError, IndexError)):
         assert results(4, {2: [1]}) == {expected[False]}
+
+
+def test_buddies_must_be_on_another_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = _buddies.buddies
+    monkeypatch.setattr(_buddies, "buddies", lambda nodes: real([0] * len(nodes)))
+    with pytest.raises(CommError, match="both copies"):
+        results(4, {4: [0, 2]}, zero=optim.AdamW, before=True, nodes=[0, 1, 0, 1])
+
+
+def test_buddies_must_make_the_same_step(monkeypatch: pytest.MonkeyPatch, spread: str) -> None:
+    real = optim.AdamW.step
+
+    def step(self: Any, closure: Any = None) -> Any:  # only on the first part, this rank's own
+        for group in self.param_groups:
+            group["params"], every = group["params"][:1], group["params"]
+            real(self, closure)
+            group["params"] = every
+
+    monkeypatch.setattr(optim.AdamW, "step", step)
+    assert spread not in results(3, {4: [0]}, zero=optim.AdamW)
+
+
+def test_what_the_dead_have_not_published_must_be(monkeypatch: pytest.MonkeyPatch, spread: str) -> None:
+    def once(group: Any, function: Callable[[], None]) -> None:
+        group.commit(group.attempt(function))
+
+    assert results(3, {5: [0]}, zero=optim.AdamW, before=True) == {spread}
+    monkeypatch.setattr(_zero, "until_agreed", once)
+    assert spread not in results(3, {5: [0]}, zero=optim.AdamW, before=True)
+
+
+def test_parts_of_the_dead_must_be_shared_out_anew(monkeypatch: pytest.MonkeyPatch, spread: str) -> None:
+    """At once, and not when they are needed: the next one to die may be their last holder."""
+    plan: Plan = {4: [0], 9: [1]}  # who were a pair
+    assert results(4, plan, zero=optim.AdamW) == {spread}
+    monkeypatch.setattr(ZeroRedundancyOptimizer, "_recover", lambda self, where="": None)
+    with pytest.raises(CommError, match="both copies"):
+        results(4, plan, zero=optim.AdamW)
