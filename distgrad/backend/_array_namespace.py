@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .._typing import Array, Shape
-from ._kernels import SpecialKernels
+from ._kernels import ProductKernels, SpecialKernels
 
 
 class ArrayNamespace:
@@ -16,10 +16,12 @@ class ArrayNamespace:
     Args:
         xp: the array module.
         special: the backend's elementwise functions that `xp` lacks.
+        products: the backend's matrix products.
     """
 
-    def __init__(self, xp: Any, special: SpecialKernels) -> None:
+    def __init__(self, xp: Any, special: SpecialKernels, products: ProductKernels) -> None:
         self._xp = xp
+        self.matmul = products.matmul
         self._add_reduce = xp.add.reduce if hasattr(xp.add, "reduce") else xp.sum
         self.exp, self.log, self.sqrt = xp.exp, xp.log, xp.sqrt
         self.sin, self.cos = xp.sin, xp.cos
@@ -46,16 +48,6 @@ class ArrayNamespace:
 
     def cumulative_sum(self, x: Array, /, *, axis: int) -> Array:
         return self._xp.cumsum(x, axis=axis, dtype=x.dtype)
-
-    def matmul(self, x: Array, y: Array, /, out: Array | None = None) -> Array:
-        """By BLAS: 16-bit floats go through float32, and what BLAS cannot read is copied. `out` may take the result."""
-        if x.dtype.itemsize == 2 and x.dtype.kind in "fV":
-            wide = self._xp.asarray(self._xp.matmul(x.astype("float32"), y.astype("float32")))
-            if out is None:
-                return wide.astype(x.dtype)
-            out[...] = wide
-            return out
-        return self._xp.matmul(_blas_readable(self._xp, x), _blas_readable(self._xp, y), out=out)
 
     def reshape(self, x: Array, /, shape: Shape) -> Array:
         return x.reshape(shape)
@@ -119,17 +111,6 @@ class ArrayNamespace:
 
     def call(self, op: Any, inputs: tuple[Any, ...], params: tuple[Any, ...] = (), /) -> Any:
         return op.on_arrays(inputs, params)
-
-
-def _blas_readable(xp: Any, x: Array) -> Array:
-    """`x` itself where the rows or the columns of its matrices lie without gaps, else a copy."""
-    if x.flags.c_contiguous:
-        return x
-    if x.ndim < 2:
-        return x if x.strides[0] else xp.ascontiguousarray(x)
-    size, (rows, columns) = x.itemsize, x.strides[-2:]
-    fits = (columns == size and rows >= size * x.shape[-1]) or (rows == size and columns >= size * x.shape[-2])
-    return x if fits else xp.ascontiguousarray(x)
 
 
 def _flat_places(xp: Any, parts: tuple[Any, ...], shape: Shape) -> Array | None:

@@ -132,6 +132,10 @@ class ActivationKernels(Protocol):
         """The gradient of x."""
         ...
 
+    def relu_backward(self, g: Array, y: Array) -> Array:
+        """The gradient of x, ``g`` where ``y = max(x, 0)`` is positive."""
+        ...
+
 
 Pads = tuple[tuple[int, int], ...]
 """Rows added before and after along each spatial dimension."""
@@ -221,6 +225,18 @@ class NormKernels(Protocol):
         """``weight * invstd * (g - mean_g - (x - mean) * invstd * mean_gx)``; without means ``weight * invstd * g``."""
         ...
 
+    def batch_forward(
+        self, x: Array, weight: Array | None, bias: Array | None, eps: float
+    ) -> tuple[Array, Array, Array, Array]:
+        """`batch_statistics` and `batch_apply` at once: the result, and each channel's mean, variance and 1/std."""
+        ...
+
+    def batch_backward(
+        self, g: Array, x: Array, mean: Array, invstd: Array, weight: Array | None, needs: tuple[bool, bool, bool]
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        """`batch_sums` and `batch_grad_input` at once: the gradients of x, weight and bias, where needed."""
+        ...
+
     def layer_forward(
         self, x: Array, weight: Array | None, bias: Array | None, eps: float
     ) -> tuple[Array, Array, Array]:
@@ -304,6 +320,18 @@ class AttentionKernels(Protocol):
         ...
 
 
+class ProductKernels(Protocol):
+    """Matrix products."""
+
+    def matmul(self, x: Array, y: Array, out: Array | None = None) -> Array:
+        """``x @ y`` of matrices, of stacks of them, or with vectors; `out` may take the result."""
+        ...
+
+    def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
+        """``x @ weight.T + bias`` for x (M, K), weight (N, K) and bias (N,)."""
+        ...
+
+
 class RnnKernels(Protocol):
     """Recurrent layers over packed rows x (rows, I): `sizes[t]` sequences run at step t. States are (B, H)."""
 
@@ -364,6 +392,8 @@ class Kernels(Protocol):
     def norm(self) -> NormKernels: ...
     @property
     def pool(self) -> PoolKernels: ...
+    @property
+    def products(self) -> ProductKernels: ...
     @property
     def rnn(self) -> RnnKernels: ...
     @property

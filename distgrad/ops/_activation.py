@@ -31,6 +31,10 @@ class Relu(Op):
     def backward(xp: Any, ctx: Node, g: Any, y: Any) -> Any:
         return g * (y > 0)
 
+    @staticmethod
+    def backward_fast(xp: Any, ctx: Node, g: Array, y: Array) -> Array:
+        return ctx.kernels.activation.relu_backward(g, y)
+
 
 class LeakyRelu(Op):
     """``params = (slope,)``."""

@@ -32,10 +32,8 @@ class Linear(Op):
             )
         n, k = weight.shape
         try:
-            # The transposed view reaches BLAS as a flag, without a copy.
-            y = ctx.xp.matmul(x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), k), weight.T)
-            if bias is not None:
-                y += bias
+            rows = x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), k)
+            y = ctx.backend.kernels.products.linear(rows, weight, bias)
         except ValueError:
             raise _misfit(x, weight, bias) from None
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], n)

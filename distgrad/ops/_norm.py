@@ -50,7 +50,9 @@ class BatchNorm(Op):
     ) -> tuple[Array, Array, Array]:
         norm = ctx.kernels.norm
         if mean is None or var is None:
-            mean, var = norm.batch_statistics(x)
+            y, mean, var, invstd = norm.batch_forward(x, weight, bias, eps)
+            ctx.cache = (mean, invstd)
+            return y, mean, var
         invstd = 1 / ctx.xp.sqrt(var + eps)
         ctx.cache = (mean, invstd)
         return norm.batch_apply(x, mean, invstd, weight, bias), mean, var
@@ -87,14 +89,13 @@ class BatchNorm(Op):
         if ctx.cache is None or x is None:
             return BatchNorm.backward(xp, ctx, grads, x, weight)
         mean, invstd = ctx.cache
-        own = ctx.params[0] is None
-        gw = gb = mean_g = mean_gx = None
-        if own or ctx.needs[1] or ctx.needs[2]:
+        if ctx.params[0] is None:
+            gx, gw, gb = norm.batch_backward(g, x, mean, invstd, weight, ctx.needs)
+            return gx, in_dtype_of(gw, g), in_dtype_of(gb, g)
+        gw = gb = None
+        if ctx.needs[1] or ctx.needs[2]:
             gb, gw = norm.batch_sums(g, x, mean, invstd)
-            if own:
-                count = math.prod(x.shape) // x.shape[1]
-                mean_g, mean_gx = gb / count, gw / count
-        gx = norm.batch_grad_input(g, x, mean, invstd, weight, mean_g, mean_gx) if ctx.needs[0] else None
+        gx = norm.batch_grad_input(g, x, mean, invstd, weight, None, None) if ctx.needs[0] else None
         return gx, in_dtype_of(gw, g) if ctx.needs[1] else None, in_dtype_of(gb, g) if ctx.needs[2] else None
 
 

@@ -70,6 +70,7 @@ for _by_tanh in (False, True):
     _add("activation.gelu_backward", lambda n, t=_by_tanh: _gelu(n, t), FLOATS, f"tanh={_by_tanh}")
 _add("activation.silu", lambda n: [n(4, 5)])
 _add("activation.silu_backward", lambda n: [n(4, 5), n(4, 5)])
+_add("activation.relu_backward", lambda n: [n(4, 5), np.maximum(n(4, 5), 0)], HALF)
 
 
 def _gelu(n: Any, by_tanh: bool) -> list[Any]:
@@ -83,6 +84,11 @@ for _axis in (0, 1, -1):
     _add("softmax.softmax_backward", lambda n, a=_axis: [n(3, 4, 5), np.abs(n(3, 4, 5)), a], HALF, f"axis={_axis}")
     _add("softmax.log_softmax_backward", lambda n, a=_axis: [n(3, 4, 5), n(3, 4, 5), a], HALF, f"axis={_axis}")
 _add("softmax.softmax", lambda n: [n(0, 4), 1], note="empty")
+
+_add("products.linear", lambda n: [n(4, 5), n(3, 5), n(3)])
+_add("products.linear", lambda n: [n(4, 5), n(3, 5), None], note="no bias")
+_add("products.matmul", lambda n: [n(4, 5), n(5, 3)], HALF)
+_add("products.matmul", lambda n: [n(2, 4, 5), n(2, 3, 5).swapaxes(1, 2)], note="stacks")
 
 _add("loss.check_classes", lambda n: [_ints(0, 2, 1), 3, -100], {"float32": 0}, "all count")
 _add("loss.check_classes", lambda n: [_ints(0, -100, 1), 3, -100], {"float32": 0}, "some ignored")
@@ -214,6 +220,21 @@ for _shape in ((4, 3, 5, 2), (6, 3)):
             FLOATS,
             _where + ", plain",
         )
+        for _with in (True, False):
+            _add(
+                "norm.batch_forward",
+                lambda n, s=_shape, f=_layout, a=_with: [f(n(*s)), n(3) if a else None, n(3) if a else None, 1e-5],
+                HALF,
+                _where + ("" if _with else ", plain"),
+            )
+            _add(
+                "norm.batch_backward",
+                lambda n, s=_shape, f=_layout, a=_with: [
+                    f(n(*s)), f(n(*s)), n(3), np.abs(n(3)), n(3) if a else None, (True, a, a),
+                ],
+                FLOATS,
+                _where + ("" if _with else ", plain"),
+            )
         _add("norm.batch_sums", lambda n, s=_shape, f=_layout: [f(n(*s)), f(n(*s)), n(3), np.abs(n(3))], FLOATS, _where)
         _add(
             "norm.batch_grad_input",

@@ -32,7 +32,7 @@ class CudaBackend(Backend):
         kernels = CupyKernels(cupy, special)
         self.kernels = kernels
         self.streams = CupyStreams(cupy)
-        self.namespace = CupyNamespace(cupy, kernels.special, kernels.ufuncs)
+        self.namespace = CupyNamespace(cupy, kernels.special, kernels.products, kernels.ufuncs)
 
     def asarray(self, value: Any) -> Array:
         """A CuPy array."""

@@ -76,3 +76,7 @@ class CupyActivation:
         v = wide(x)
         s = self._special.sigmoid(v)
         return (g * (s * (1 + v * (1 - s)))).astype(x.dtype, copy=False)
+
+    def relu_backward(self, g: Array, y: Array) -> Array:
+        """The gradient of ``y = max(x, 0)``."""
+        return g * (y > 0)

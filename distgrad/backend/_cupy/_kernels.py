@@ -11,6 +11,7 @@ from ._elementwise import CupyActivation, CupySpecial
 from ._loss import CupyLoss
 from ._norm import CupyNorm
 from ._optim import CupyOptim
+from ._products import CupyProducts
 from ._softmax import CupySoftmax
 from ._ufuncs import CupyUfuncs
 
@@ -39,5 +40,6 @@ class CupyKernels:
         self.norm = CupyNorm(cupy)
         self.optim = CupyOptim(cupy, at_once)
         self.pool = ArrayPool(cupy, scratch, None)
+        self.products = CupyProducts(cupy)
         self.rnn = ArrayRnn(cupy)
         self.softmax = CupySoftmax(cupy)

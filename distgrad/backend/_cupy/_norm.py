@@ -56,6 +56,23 @@ class CupyNorm:
         inner = g - _column(mean_g, x) - (x - _column(mean, x)) * _column(invstd * mean_gx, x)
         return (inner * scale).astype(g.dtype, copy=False)
 
+    def batch_forward(
+        self, x: Array, weight: Array | None, bias: Array | None, eps: float
+    ) -> tuple[Array, Array, Array, Array]:
+        """Normalised by the batch's own statistics; each channel's mean, biased variance and 1/std."""
+        mean, var = self.batch_statistics(x)
+        invstd = 1 / self._cp.sqrt(var + eps)
+        return self.batch_apply(x, mean, invstd, weight, bias), mean, var, invstd
+
+    def batch_backward(
+        self, g: Array, x: Array, mean: Array, invstd: Array, weight: Array | None, needs: tuple[bool, bool, bool]
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        """The gradients of x, weight and bias, where needed, through the batch's statistics."""
+        gb, gw = self.batch_sums(g, x, mean, invstd)
+        count = x.size // x.shape[1]
+        gx = self.batch_grad_input(g, x, mean, invstd, weight, gb / count, gw / count) if needs[0] else None
+        return gx, gw if needs[1] else None, gb if needs[2] else None
+
     def layer_forward(
         self, x: Array, weight: Array | None, bias: Array | None, eps: float
     ) -> tuple[Array, Array, Array]:

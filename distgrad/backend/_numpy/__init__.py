@@ -9,6 +9,7 @@ from ..._typing import Array
 from .._array_namespace import ArrayNamespace
 from .._array_optim import ArrayOptim
 from .._array_pool import ArrayPool
+from .._array_products import ArrayProducts
 from .._array_rnn import ArrayRnn
 from .._backend import Backend
 from .._device import device
@@ -26,6 +27,7 @@ class _NumpyKernels:
     loss = _loss
     norm = _norm
     pool = ArrayPool(np, scratch, 2 * BLOCK)
+    products = ArrayProducts(np)
     rnn = ArrayRnn(np)
     softmax = _softmax
     special = _special
@@ -45,7 +47,7 @@ class CpuBackend(Backend):
 
     def __init__(self) -> None:
         self.kernels = choose(NUMPY_KERNELS)
-        self.namespace = ArrayNamespace(np, _special)
+        self.namespace = ArrayNamespace(np, _special, self.kernels.products)
 
     def asarray(self, value: Any) -> Array:
         """A plain ndarray: NumPy's operations return scalars for 0-d results, and subclasses keep their class."""

@@ -161,3 +161,8 @@ def silu(x: Array) -> Array:
 def silu_backward(g: Array, x: Array) -> Array:
     """The gradient of `silu`: ``g s (1 + x (1 - s))`` with the sigmoid s."""
     return _run(_silu_slope, x, g)
+
+
+def relu_backward(g: Array, y: Array) -> Array:
+    """The gradient of ``y = max(x, 0)``."""
+    return g * (y > 0)

@@ -144,6 +144,25 @@ def batch_grad_input(
     return _like(out, x, last)
 
 
+def batch_forward(
+    x: Array, weight: Array | None, bias: Array | None, eps: float
+) -> tuple[Array, Array, Array, Array]:
+    """The batch normalised by its own statistics; each channel's mean, biased variance and 1/std."""
+    mean, var = batch_statistics(x)
+    invstd = 1 / np.sqrt(var + eps)
+    return batch_apply(x, mean, invstd, weight, bias), mean, var, invstd
+
+
+def batch_backward(
+    g: Array, x: Array, mean: Array, invstd: Array, weight: Array | None, needs: tuple[bool, bool, bool]
+) -> tuple[Array | None, Array | None, Array | None]:
+    """The gradients of x, weight and bias, where needed, through the batch's statistics."""
+    gb, gw = batch_sums(g, x, mean, invstd)
+    count = x.size // x.shape[1]
+    gx = batch_grad_input(g, x, mean, invstd, weight, gb / count, gw / count) if needs[0] else None
+    return gx, gw if needs[1] else None, gb if needs[2] else None
+
+
 def layer_forward(x: Array, weight: Array | None, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:
     """Rows (M, D) normalised, then times `weight` plus `bias` (D,); and the rows' mean and 1/std (M, 1)."""
     m, d = x.shape

@@ -5,10 +5,14 @@ oneDNN is Intel's library of neural network primitives, in the wheel `onednn-cpu
 
 from ..._environment import onednn as _setting
 from .._kernels import Kernels
+from ._activation import OneDnnActivation
 from ._conv import OneDnnConv
 from ._core import Core as Core
 from ._library import OFF, Library, find, load
+from ._norm import OneDnnNorm
 from ._pool import OneDnnPool
+from ._products import OneDnnProducts
+from ._softmax import OneDnnSoftmax
 
 
 def _load_as_set() -> Library | None:
@@ -25,14 +29,15 @@ class OneDnnKernels:
     """
 
     def __init__(self, numpy: Kernels, core: Core) -> None:
-        self.activation = numpy.activation
+        self.activation = OneDnnActivation(core, numpy.activation)
         self.attention = numpy.attention
         self.conv = OneDnnConv(core, numpy.conv)
         self.loss = numpy.loss
-        self.norm = numpy.norm
+        self.norm = OneDnnNorm(core, numpy.norm)
         self.pool = OneDnnPool(core, numpy.pool)
+        self.products = OneDnnProducts(core, numpy.products)
         self.rnn = numpy.rnn
-        self.softmax = numpy.softmax
+        self.softmax = OneDnnSoftmax(core, numpy.softmax)
         self.special = numpy.special
         self.ufuncs = numpy.ufuncs
         self.optim = numpy.optim

@@ -31,6 +31,8 @@ _USER_SCRATCHPAD = 1
 _WHAT_IMPLEMENTATION = 8  # dnnl_query_impl_info_str
 
 _Dims = ctypes.c_int64 * _MAX_DIMS
+_MATRIX = ctypes.c_void_p, ctypes.c_int64
+_SGEMM = (ctypes.c_char,) * 2 + (ctypes.c_int64,) * 3 + (ctypes.c_float, *_MATRIX, *_MATRIX, ctypes.c_float, *_MATRIX)
 
 
 class OneDnnError(DistgradError, RuntimeError):
@@ -109,13 +111,14 @@ class Library:
         self.execute.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
         self.set_handle = self._short.dnnl_memory_set_data_handle
         self.set_handle.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
+        self.sgemm = self._calls.dnnl_sgemm
+        self.sgemm.argtypes = _SGEMM
         self._calls.dnnl_primitive_desc_query_md.restype = ctypes.c_void_p
         self._calls.dnnl_memory_desc_get_size.restype = ctypes.c_size_t
         self.get_threads = self._short.omp_get_max_threads
         self.set_threads = self._short.omp_set_num_threads
         self.engine = self.create("engine", _CPU, ctypes.c_size_t(0))
-        self._attributes = self.create("primitive_attr")
-        self.call("primitive_attr_set_scratchpad_mode", self._attributes, _USER_SCRATCHPAD)
+        self._attributes = self.attributes()
         # A child by fork has none of libgomp's threads, and would wait for them for ever.
         os.register_at_fork(after_in_child=self._have_one_thread)
 
@@ -146,14 +149,21 @@ class Library:
         assert value.value is not None
         return Handle(value.value, getattr(self._calls, f"dnnl_{name}_destroy"))
 
-    def describe(self, kind: str, *args: Any) -> Handle:
+    def attributes(self) -> Handle:
+        """New attributes of a primitive, with the scratchpad the caller's."""
+        made = self.create("primitive_attr")
+        self.call("primitive_attr_set_scratchpad_mode", made, _USER_SCRATCHPAD)
+        return made
+
+    def describe(self, kind: str, *args: Any, attributes: Handle | None = None) -> Handle:
         """The description of a primitive, by ``dnnl_<kind>_primitive_desc_create(engine, *args, attributes)``.
 
-        Its scratchpad is the caller's. Pass enumerations as int, sizes by `dims`, numbers as ctypes.c_float.
+        Its scratchpad is the caller's. Pass enumerations as int, sizes by `dims`, numbers as ctypes.c_float;
+        attributes from `attributes`, where there are others.
         """
         value = ctypes.c_void_p()
         name = f"{kind}_primitive_desc_create"
-        self.call(name, ctypes.byref(value), self.engine, *args, self._attributes)
+        self.call(name, ctypes.byref(value), self.engine, *args, attributes or self._attributes)
         assert value.value is not None
         return Handle(value.value, self._calls.dnnl_primitive_desc_destroy)
 
