@@ -171,7 +171,7 @@ class OneDnnNorm:
             return self._numpy.batch_backward(g, x, mean, invstd, weight, needs)
         out, gx = new_images(x.shape)
         gw, gb = _empty(2, x.shape[1])
-        plan.run(x, packed(g), out, mean, _variance(invstd), _scale(weight, x.shape[1]), gw, gb)
+        plan.run(x, packed(self._core, g), out, mean, _variance(invstd), _scale(weight, x.shape[1]), gw, gb)
         return gx if needs[0] else None, gw if needs[1] else None, gb if needs[2] else None
 
 
