@@ -60,7 +60,8 @@ def _in_wheel() -> str | None:
         files = metadata.files(WHEEL) or []
     except metadata.PackageNotFoundError:
         return None
-    return next((os.path.realpath(f.locate()) for f in files if f.name == "libdnnl.so.3"), None)
+    paths = (os.path.realpath(file.locate()) for file in files if file.name == "libdnnl.so.3")
+    return next(filter(os.path.exists, paths), None)
 
 
 def load(path: str) -> "Library | None":
