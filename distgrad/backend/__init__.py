@@ -42,5 +42,6 @@ from ._dtypes import uint64 as uint64
 from ._kernels import Kernels as Kernels
 from ._namespace import Namespace as Namespace
 from ._numpy import CPU as CPU
+from ._onednn import onednn_state as onednn_state
 
 register_backend(CPU)

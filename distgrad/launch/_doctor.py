@@ -204,6 +204,7 @@ _ROWS = (
     _Row("MPI", _mpi),
     _Row("cores", _cores),
     _Row("BLAS", _blas),
+    _Row("oneDNN", lambda facts: facts.onednn.text),
     _Row("shared memory", _memory, of_node=True),
     _Row("open files", lambda facts: str(facts.memory.open_files)),
     _Row("GPUs", _gpus),

@@ -14,10 +14,10 @@ import numpy as np
 from .. import cuda
 from .._environment import BlasConfig, blas_config, cpu_quota, job, kernel_warning, node_cores, pool, threads
 from .._version import __version__
-from ..backend import cuda_problem
+from ..backend import cuda_problem, onednn_state
 from ..errors import LaunchError
 from . import _env
-from ._findings import Blas, Cores, Facts, Gpus, Launcher, Memory, Mpi, Software
+from ._findings import Blas, Cores, Facts, Gpus, Launcher, Memory, Mpi, OneDnn, Software
 from ._library import family_of
 from ._mpirun import command_of
 from ._request import parse
@@ -38,6 +38,7 @@ def look() -> Facts:
         memory=_memory(),
         gpus=_gpus(),
         mpi=Mpi(chosen=_env.value("MPI4PY_LIBMPI"), asked=_env.value("DISTGRAD_BACKEND") or None),
+        onednn=OneDnn(*onednn_state()),
     )
 
 

@@ -1,6 +1,7 @@
 """What the doctor found, and what of it stands in a job's way: no function here looks at the machine."""
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from .._binding import short_list
@@ -41,6 +42,18 @@ class Blas(NamedTuple):
     threads: int | None
     forced: str | None  # OPENBLAS_CORETYPE
     problem: str | None
+
+
+class OneDnn(NamedTuple):
+    """The library of neural network primitives that the CPU kernels use where it is installed."""
+
+    version: str | None = None
+    reason: str | None = None  # why it is not used
+
+    @property
+    def text(self) -> str:
+        """The version, or the reason without the fix."""
+        return self.version or split_fix(self.reason or "not looked for", "")[0]
 
 
 class Memory(NamedTuple):
@@ -97,6 +110,7 @@ class Facts(NamedTuple):
     gpus: Gpus
     mpi: Mpi = Mpi()
     launcher: Launcher | None = None  # outside a job
+    onednn: OneDnn = OneDnn()
 
 
 class Problem(NamedTuple):
@@ -154,6 +168,7 @@ def _of_all(ranks: Sequence[Facts]) -> list[Problem]:
         ("distgrad", [facts.software.distgrad for facts in ranks]),
         ("NumPy", [facts.software.numpy for facts in ranks]),
         ("MPI", [facts.mpi.library for facts in ranks]),
+        ("oneDNN", [facts.onednn.text for facts in ranks]),
     ):
         groups: dict[str | None, list[int]] = {}
         for facts, text in zip(ranks, texts, strict=True):
@@ -175,7 +190,8 @@ def _backend(mpi: Mpi, nodes: int) -> list[Problem]:
 
 
 def _of_rank(facts: Facts) -> list[Problem]:
-    return [*_mpi(facts), *_launcher(facts.launcher), *_blas(facts.blas), *_files(facts.memory), *_gpus(facts)]
+    parts = _launcher(facts.launcher), _blas(facts.blas), _onednn(facts.onednn), _files(facts.memory), _gpus(facts)
+    return [*_mpi(facts), *chain.from_iterable(parts)]
 
 
 def _mpi(facts: Facts) -> list[Problem]:
@@ -212,6 +228,11 @@ def _blas(blas: Blas) -> list[Problem]:
     if blas.problem is None:
         return []
     return [Problem(blas.problem.removesuffix("; unset it."), "unset OPENBLAS_CORETYPE")]
+
+
+def _onednn(onednn: OneDnn) -> list[Problem]:
+    text, fix = split_fix(onednn.reason or "", "")
+    return [Problem(f"oneDNN {text}", fix)] if fix else []
 
 
 def _files(memory: Memory) -> list[Problem]:

@@ -21,6 +21,7 @@ from distgrad.launch._findings import (
     Launcher,
     Memory,
     Mpi,
+    OneDnn,
     Problem,
     Software,
     problems,
@@ -195,6 +196,21 @@ PLANTED = {
         "unset OPENBLAS_CORETYPE",
         False,
     ),
+    "oneDNN that cannot be loaded": (
+        ALONE._replace(onednn=OneDnn(None, "cannot be used: /x.so: no such file; set DISTGRAD_ONEDNN=0")),
+        "oneDNN cannot be used: /x.so: no such file",
+        "set DISTGRAD_ONEDNN=0",
+        False,
+    ),
+    "oneDNN on some ranks": (
+        [
+            ranks_of(*"aa", onednn=OneDnn("3.2.0"))[0],
+            ranks_of(*"aa", onednn=OneDnn(None, "not installed"))[1],
+        ],
+        "ranks have different versions of oneDNN: 3.2.0 (rank 0); not installed (rank 1)",
+        "use one environment for all",
+        False,
+    ),
     "unused GPU": (
         ALONE._replace(gpus=ALONE.gpus._replace(driver=True)),
         "a GPU is here and not used: CuPy is not installed",
@@ -259,7 +275,8 @@ def test_different_versions_are_a_problem() -> None:
 
 
 def test_report_of_a_machine() -> None:
-    lines = _doctor.report([ALONE]).splitlines()
+    lines = _doctor.report([ALONE._replace(onednn=OneDnn("3.2.0"))]).splitlines()
+    assert "  oneDNN          3.2.0" in lines
     assert "  MPI             MPICH 5.0.2, thread level multiple, not CUDA-aware" in lines
     assert "  cores           0-7 (8 of 8)" in lines
     assert "  -n auto         8 ranks, backend shm, 1 BLAS thread each" in lines

@@ -3,21 +3,41 @@
 oneDNN is Intel's library of neural network primitives, in the wheel `onednn-cpu-gomp` (the extra `onednn`).
 """
 
+import warnings
+
 from ..._environment import onednn as _setting
 from .._kernels import Kernels
 from ._activation import OneDnnActivation
 from ._conv import OneDnnConv
 from ._core import Core as Core
-from ._library import OFF, Library, find, load
+from ._library import OFF, Library, OneDnnError, find, load
 from ._norm import OneDnnNorm
 from ._pool import OneDnnPool
 from ._products import OneDnnProducts
 from ._softmax import OneDnnSoftmax
 
 
-def _load_as_set() -> Library | None:
+def load_or_warn(setting: str) -> Library | None:
+    """The library that `DISTGRAD_ONEDNN` asks for, or None, with a warning where there is one that cannot be used."""
+    path = find(setting)
+    if path is None:
+        return None
+    try:
+        return load(path)
+    except OneDnnError as error:
+        warnings.warn(f"oneDNN cannot be used, so NumPy computes: {error}", RuntimeWarning, stacklevel=2)
+        return None
+
+
+def onednn_state() -> tuple[str | None, str | None]:
+    """The version that this process uses, or None, and then why not."""
     path = find(_setting)
-    return None if path is None else load(path)
+    if path is None:
+        return None, "off (DISTGRAD_ONEDNN=0)" if _setting == OFF else "not installed"
+    try:
+        return load(path).version, None
+    except OneDnnError as error:
+        return None, f"cannot be used: {error}"
 
 
 class OneDnnKernels:
@@ -48,4 +68,4 @@ def choose(numpy: Kernels) -> Kernels:
     return numpy if _setting == OFF else OneDnnKernels(numpy, CORE)
 
 
-CORE = Core(_load_as_set)
+CORE = Core(lambda: load_or_warn(_setting))

@@ -9,7 +9,6 @@ Source: the C interface of oneDNN 3, https://oneapi-src.github.io/oneDNN/v3.2/.
 import ctypes
 import importlib
 import os
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,18 +63,18 @@ def _in_wheel() -> str | None:
     return next(filter(os.path.exists, paths), None)
 
 
-def load(path: str) -> "Library | None":
-    """The library of this file; None, with a warning that says why, where it cannot be used."""
+def load(path: str) -> "Library":
+    """The library of this file.
+
+    Raises:
+        OneDnnError: it cannot be used; the message says why, and how to mend it.
+    """
     try:
         return Library(path)
     except (OSError, AttributeError, OneDnnError) as error:
-        warnings.warn(
-            f"oneDNN cannot be used, so NumPy computes: {path}: {error}. Every rank must do the same for equal bits; "
-            f"set DISTGRAD_ONEDNN=0 to leave oneDNN out on purpose, or install libgomp and `{WHEEL}`.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return None
+        reason = str(error).removeprefix(f"{path}: ")
+        fix = f"install `{WHEEL}` and libgomp, or set DISTGRAD_ONEDNN=0 on every rank to do without"
+        raise OneDnnError(f"{path}: {reason}; {fix}") from error
 
 
 class Handle:
@@ -131,7 +130,7 @@ class Library:
         version.restype = ctypes.POINTER(ctypes.c_int)
         numbers = version()[:3]
         if numbers[0] != 3:
-            raise OneDnnError(f"expected oneDNN 3, got {numbers[0]}.{numbers[1]}; install `{WHEEL}`")
+            raise OneDnnError(f"expected oneDNN 3, got {numbers[0]}.{numbers[1]}")
         return ".".join(map(str, numbers))
 
     def call(self, name: str, *args: Any) -> None:
