@@ -1,5 +1,6 @@
 """The contract of every communication backend: collectives over flat raw buffers."""
 
+import itertools
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -244,6 +245,8 @@ class Communicator(HostCollectives):
         gets = check_counts(output, output_counts, self.size, "output")
         puts = check_counts(input, input_counts, self.size, "input")
         with Calling(self, Kind.ALL_TO_ALL, input, elements=input.size if even else ANY):
+            if not even:
+                self._check_counts_agree(gets, puts)
             self._route(input)._all_to_all(output, input, gets, puts)
 
     # ---- Python objects ----------------------------------------------------------------------------------------
@@ -431,6 +434,26 @@ class Communicator(HostCollectives):
         return [row[:n] for row, n in zip(gathered.reshape(self.size, width), lengths, strict=True)]
 
     # ---- checks ------------------------------------------------------------------------------------------------
+
+    def _check_counts_agree(self, gets: list[int], puts: list[int]) -> None:
+        """Raise CommError, on every rank, unless each rank gets as much from each other as that one sends."""
+        sent, ones = np.empty(self.size, np.int64), [1] * self.size
+        self._all_to_all(sent, np.array(puts, np.int64), ones, ones)
+        differs = np.array([sent.tolist() != gets], np.uint8)
+        self._all_reduce(differs, ReduceOp.MAX)
+        if not differs[0]:
+            return
+        table = np.empty((self.size, 2, self.size), np.int64)
+        self._all_gather(table.reshape(-1), np.array([gets, puts], np.int64).reshape(-1))
+        wrong = "".join(
+            f"\n  rank {source} sends {table[source, 1, dest]} to rank {dest}, which takes {table[dest, 0, source]}"
+            for source, dest in itertools.product(range(self.size), repeat=2)
+            if table[source, 1, dest] != table[dest, 0, source]
+        )
+        raise CommError(
+            f"expected each rank to take as many elements from each other rank as that one sends, got:{wrong}\nmake "
+            "the output counts of each rank those that the others send to it, for instance by all_to_all of the counts"
+        )
 
     def _check_usable(self) -> None:
         if self._broken is not None:

@@ -64,6 +64,17 @@ def _flats(tensors: Sequence[Buffer], count: int, write: bool, name: str) -> lis
     return [_Flat(tensor, write) for tensor in tensors]
 
 
+def _check_entries(entries: Sequence[_Flat], single: _Flat, name: str) -> None:
+    """Raise CommError unless each entry of a list is like the tensor that is passed beside it."""
+    like = single.buffer
+    for i, entry in enumerate(entries):
+        if entry.buffer.size != like.size or entry.buffer.dtype != like.dtype:
+            raise CommError(
+                f"expected each entry of `{name}` to have {like.size} elements of {like.dtype}, as the tensor beside "
+                f"it, got {entry.buffer.size} of {entry.buffer.dtype} in entry {i}"
+            )
+
+
 def _run(found: Communicator, function: Callable[[], None], outputs: Sequence[_Flat], async_op: bool) -> Work | None:
     """Do it now, or hand it to the background."""
     if async_op:
@@ -149,6 +160,7 @@ def all_gather(
     if found is None:
         return None
     targets, source = _flats(tensor_list, found.size, True, "tensor_list"), _Flat(tensor, write=False)
+    _check_entries(targets, source, "tensor_list")
 
     def work() -> None:
         rows = source.rows(found.size)
@@ -187,6 +199,7 @@ def reduce_scatter(
     if found is None:
         return None
     target, sources = _Flat(output, write=True), _flats(input_list, found.size, False, "input_list")
+    _check_entries(sources, target, "input_list")
 
     def work() -> None:
         found.reduce_scatter(target.buffer, _joined(sources), op)
@@ -208,6 +221,7 @@ def gather(
         return None
     source, root = _Flat(tensor, write=False), get_group_rank(found, dst)
     targets = _flats(_on_root(gather_list, found.rank == root, "gather_list"), _if(found, root), True, "gather_list")
+    _check_entries(targets, source, "gather_list")
 
     def work() -> None:
         rows = source.rows(len(targets))
@@ -232,6 +246,7 @@ def scatter(
     target, root = _Flat(tensor, write=True), get_group_rank(found, src)
     entries = _on_root(scatter_list, found.rank == root, "scatter_list")
     sources = _flats(entries, _if(found, root), False, "scatter_list")
+    _check_entries(sources, target, "scatter_list")
 
     def work() -> None:
         whole = _joined(sources) if sources else None

@@ -128,6 +128,7 @@ def new_group(
     if wanted not in (None, world.name):
         raise CommError(f"expected the backend of the default group, {world.name!r}, got {backend!r}; leave it out")
     chosen = list(range(world.size)) if ranks is None else list(ranks)
+    _check_agreed(world, chosen, "ranks")
     wrong = [rank for rank in chosen if not 0 <= rank < world.size]
     if wrong or len(set(chosen)) != len(chosen):
         raise CommError(f"expected different ranks between 0 and {world.size - 1}, got {chosen}")
@@ -148,6 +149,7 @@ def split_group(parent: Group = None, split_ranks: Sequence[Sequence[int]] = ())
     found = member(parent)
     if found is None:
         return GroupMember.NON_GROUP_MEMBER
+    _check_agreed(found, [list(ranks) for ranks in split_ranks], "split_ranks")
     everyone = [rank for ranks in split_ranks for rank in ranks]
     if len(set(everyone)) != len(everyone) or any(not 0 <= rank < found.size for rank in everyone):
         raise CommError(
@@ -155,6 +157,14 @@ def split_group(parent: Group = None, split_ranks: Sequence[Sequence[int]] = ())
         )
     color = next((color for color, ranks in enumerate(split_ranks) if found.rank in ranks), None)
     return _keep(found.split(color, 0 if color is None else list(split_ranks[color]).index(found.rank)))
+
+
+def _check_agreed(group: Communicator, mine: list[Any], name: str) -> None:
+    """Raise CommError, on every rank, unless all pass the same ranks."""
+    passed = group.all_gather_object(mine)
+    if any(each != mine for each in passed):
+        lines = "".join(f"\n  rank {rank}: {each}" for rank, each in enumerate(passed))
+        raise CommError(f"expected the same `{name}` on every rank, members or not, got:{lines}")
 
 
 def _keep(made: Communicator | None) -> Communicator | NonMember:

@@ -81,6 +81,18 @@ def shown_path(path: str) -> str:
     return os.path.join("distgrad", path.removeprefix(_PACKAGE)) if inside else os.path.basename(path)
 
 
+class _PerThread(threading.local):
+    site = "a background thread"
+
+
+_thread = _PerThread()
+
+
+def set_call_site(site: str) -> None:
+    """What `call_site` says in this thread, where no line of the program is on its stack."""
+    _thread.site = site
+
+
 def call_site() -> str:
     """The innermost line outside distgrad on the stack of this thread, as "train.py:31 in step"."""
     frame = sys._getframe(1)
@@ -88,5 +100,5 @@ def call_site() -> str:
         frame = frame.f_back
     code = frame.f_code
     if code.co_filename == threading.__file__:
-        return "a background thread"
+        return _thread.site
     return f"{os.path.basename(code.co_filename)}:{frame.f_lineno} in {code.co_name}"

@@ -12,7 +12,10 @@ from collections.abc import Callable
 
 from .._typing import Array
 from ..errors import CommTimeoutError
+from ._process import call_site, set_call_site
 from ._types import Work
+
+OWN_ERROR = 10.0  # seconds after the timeout in which an operation ends by itself, in an error that says more
 
 # Every queue of this process.
 _queues: "weakref.WeakSet[Fifo]" = weakref.WeakSet()
@@ -41,7 +44,7 @@ class Fifo:
 
     def submit(self, function: Callable[[], None], arrays: list[Array]) -> "QueuedWork":
         """Append `function` to the queue."""
-        work = QueuedWork(arrays, self._timeout)
+        work = QueuedWork(arrays, self._timeout, call_site())
         self._last = work
         self._tasks.put((function, work))
         return work
@@ -66,6 +69,7 @@ class Fifo:
     def _run(self) -> None:
         while (task := self._tasks.get()) is not None:
             function, work = task
+            set_call_site(f"{work.site}, in the background")
             try:
                 function()
             except BaseException as error:  # handed to whoever waits for the work
@@ -77,7 +81,8 @@ class Fifo:
 class QueuedWork(Work):
     """The handle of a function in a `Fifo`."""
 
-    def __init__(self, arrays: list[Array], timeout: float) -> None:
+    def __init__(self, arrays: list[Array], timeout: float, site: str) -> None:
+        self.site = site  # where in the program it was submitted
         self._arrays = arrays
         self._timeout = timeout
         self._ended = threading.Event()
@@ -94,7 +99,7 @@ class QueuedWork(Work):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the operation has ended; raises what it failed with."""
-        limit = self._timeout if timeout is None else timeout
+        limit = self._timeout + OWN_ERROR if timeout is None else timeout
         if not self._ended.wait(limit):
             raise CommTimeoutError(f"the operation did not end within {limit:g} s")
         if self._error is not None:

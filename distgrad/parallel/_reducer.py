@@ -31,6 +31,7 @@ from ..autograd._node import HookHandle
 from ..backend import backend_of
 from ..comm import Communicator, ReduceOp, Work
 from ..errors import AutogradError
+from ..futures import Future
 from ..nn import Module
 from ._agreement import broadcast_arrays
 from ._bucket import Bucketful, GradBucket, Span, bucketfuls_of, spans_of
@@ -286,7 +287,7 @@ class Reducer:
             (bucket,) = span.buckets
             bucket.header[...] = 0  # it does not belong to what the hook sees
             seen = GradBucket(bucket, index, index == len(self.spans) - 1, self.overlap)
-            self._launched.append(_Launch(span, future=hook(self.settings.hook_state, seen)))
+            self._launched.append(_Launch(span, future=_checked(hook(self.settings.hook_state, seen))))
         elif wants_shares(span.buckets[0], self.communicator):
             self._launched.append(_Launch(span, work=self._scatter(span)))
         elif self.overlap:
@@ -371,9 +372,26 @@ class _Launch:
         result = self._future if isinstance(self._future, Tensor) else self._future.wait()
         if isinstance(result, (list, tuple)):
             (result,) = result
-        found, target = result._data.reshape(-1), self._span.buckets[0].gradients
+        target = self._span.buckets[0].gradients
+        if not isinstance(result, Tensor) or result.numel() != target.size:
+            got = f"one of {result.numel():,}" if isinstance(result, Tensor) else type(result).__name__
+            raise AutogradError(
+                f"expected the communication hook's result to be a tensor of the bucket's {target.size:,} elements, "
+                f"got {got}; return what all of bucket.buffer() becomes"
+            )
+        found = result._data.reshape(-1)
         if backend_of(found).address(found) != backend_of(target).address(target):
             target[...] = found
+
+
+def _checked(returned: Any) -> Any:
+    """What a hook returned, if it may return that; without this, gradients would stay what they are on each rank."""
+    if isinstance(returned, (Tensor, Future)):
+        return returned
+    raise AutogradError(
+        "expected the communication hook to return a Future of a tensor, or a tensor, got "
+        f"{type(returned).__name__}; return bucket.buffer() where the hook has changed it in place"
+    )
 
 
 def _on_gradient(reference: "weakref.ref[Reducer]", number: int, listens: list[bool]) -> Callable[[Tensor], None]:

@@ -150,6 +150,35 @@ def test_an_error_in_the_background_is_raised_by_wait() -> None:
     on(2)(check)
 
 
+def test_wait_leaves_it_to_the_operation_to_end_by_the_timeout() -> None:
+    """Its own error says who did not come."""
+
+    def check() -> None:
+        group = dist.new_group(timeout=0.5)
+        if dist.get_rank() == 0:
+            work = dist.all_reduce(np.zeros(3), group=group, async_op=True)
+            with pytest.raises(CommTimeoutError, match="gave up waiting in all_reduce"):
+                work.wait()
+            with pytest.raises(CommTimeoutError, match="gave up waiting in all_reduce"):
+                work.wait(0.1)
+
+    on(2)(check)
+
+
+def test_ranks_that_take_more_or_less_than_is_sent() -> None:
+    """MPI finds only half of these, and says little about them."""
+    for difference in (-1, 1):
+
+        def check(difference: int = difference) -> None:
+            rank = dist.get_rank()
+            gets = [2, 3 + difference * (rank == 2), 4]
+            message = f"got:\n  rank 1 sends 3 to rank 2, which takes {3 + difference}\nmake the output counts"
+            with pytest.raises(CommError, match=message):
+                dist.all_to_all_single(np.zeros(sum(gets)), np.zeros(3 * (rank + 2)), gets, [rank + 2] * 3)
+
+        on(3)(check)
+
+
 def test_point_to_point() -> None:
     def check() -> None:
         rank = dist.get_rank()
@@ -234,8 +263,19 @@ def test_groups() -> None:
         (lambda: dist.new_group(backend="mpi"), "backend of the default group, 'threads', got 'mpi'"),
         (lambda: dist.new_group(timeout=0), "more than 0 seconds, got 0"),
         (lambda: dist.all_gather_object([None], 1), "`object_list` of length 2, got 1"),
+        (
+            lambda: dist.all_gather([np.zeros(2), np.zeros(1)], np.zeros(1)),
+            "`tensor_list` to have 1 .* got 2 of .* entry 0",
+        ),
+        (lambda: dist.reduce_scatter(np.zeros(2), [np.zeros(1), np.zeros(3)]), "`input_list` to have 2 elements"),
+        (lambda: dist.all_gather([np.zeros(2, int)] * 2, np.zeros(2)), "elements of float64, .* got 2 of int64"),
+        (
+            lambda: dist.new_group([dist.get_rank()]),
+            r"the same `ranks` on every rank, .*\n  rank 0: \[0\]\n  rank 1: \[1\]",
+        ),
+        (lambda: dist.split_group(None, [[0], [1]][: dist.get_rank()]), "the same `split_ranks` on every rank"),
     ],
-    ids=range(14),
+    ids=range(19),
 )
 def test_wrong_arguments_fail_on_every_rank_alike(call: Callable[[], object], message: str) -> None:
     def check() -> None:

@@ -4,8 +4,10 @@ import os
 import subprocess
 import sys
 import threading
+from functools import partial
 
-from distgrad.comm._process import Process, _read_stat, call_site
+from distgrad.comm._process import _PACKAGE, Process, _read_stat, call_site
+from distgrad.comm._progress import Fifo
 
 
 def start() -> tuple["subprocess.Popen[bytes]", Process]:
@@ -54,3 +56,18 @@ def test_call_site_in_a_thread_without_user_code() -> None:
     thread.start()
     thread.join()
     assert found[0].startswith("test_process.py:")
+
+
+def test_call_site_in_the_background_is_where_the_operation_began() -> None:
+    found: list[str] = []
+    queue = Fifo("distgrad-test", 20.0)
+    queue.submit(partial(_note_site, found), []).wait()
+    queue.close()
+    (site,) = found
+    assert site.startswith("test_process.py:") and site.endswith(
+        "in test_call_site_in_the_background_is_where_the_operation_began, in the background"
+    )
+
+
+# As if it stood in the package: the stack of the thread then has no line of the program.
+_note_site = eval(compile("lambda found: found.append(call_site())", _PACKAGE + "planted.py", "eval"))

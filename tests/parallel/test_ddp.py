@@ -9,6 +9,7 @@ import distgrad as dg
 from distgrad import Parameter
 from distgrad.comm import run_threads
 from distgrad.errors import AutogradError, DeviceError
+from distgrad.futures import Future
 from distgrad.nn import Module
 from distgrad.parallel import DistributedDataParallel, default_hooks
 from distgrad.parallel._reducer import Reducer
@@ -89,6 +90,34 @@ def test_hooks_go_with_the_wrapper() -> None:
         return with_wrapper, len(net.first.weight._get_extra().post_accumulate)
 
     assert run_threads(2, on_rank) == [(1, 0)] * 2
+
+
+@pytest.mark.parametrize(
+    ("hook", "message"),
+    [
+        (lambda _, bucket: None, "to return a Future of a tensor, or a tensor, got NoneType"),
+        (lambda _, bucket: bucket.buffer()[:1], r"the bucket's \d+ elements, got one of 1;"),
+        (lambda _, bucket: done(True), r"the bucket's \d+ elements, got bool;"),
+    ],
+    ids=["nothing", "another size", "no tensor"],
+)
+def test_hooks_that_return_what_is_no_gradient(hook: Any, message: str) -> None:
+    """Without an error each rank would go on with gradients of its own, or with one number everywhere."""
+
+    def on_rank() -> None:
+        model = DistributedDataParallel(Net())
+        model.register_comm_hook(None, hook)
+        x, y = whole_batch()
+        with pytest.raises(AutogradError, match=message):
+            loss(model(x), y).backward()
+
+    run_threads(2, on_rank)
+
+
+def done(value: object) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_result(value)
+    return future
 
 
 def test_scenarios_see_a_planted_bug(monkeypatch: pytest.MonkeyPatch) -> None:
