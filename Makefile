@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 RANKS ?= 4
-WORKERS ?= 2
+WORKERS ?= 3
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
@@ -24,7 +24,9 @@ help:
 demo: $(VENV)/.demo
 	$(MPIRUN) -n $(RANKS) $(BIN)/python -m distgrad.launch examples/digits.py
 
-test: check pytest
+# Types are checked beside the tests, which leave a core to others now and then; the rules of `architecture` are tests.
+test: lint
+	@$(MAKE) --no-print-directory --jobs 2 types pytest
 
 check: lint types architecture
 
@@ -37,9 +39,10 @@ types: $(VENV)/.test
 architecture: $(VENV)/.test
 	$(BIN)/python -m pytest -q --no-header tests/test_architecture.py
 
-# Two processes, because jobs of several ranks wait a lot; `make pytest WORKERS=0` runs all tests in one.
+# One process more than this needs cores, because jobs of several ranks wait a lot; `make pytest WORKERS=0` runs all
+# tests in one.
 pytest: $(VENV)/.test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --durations 25
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder --durations 25
 
 test-3: $(VENV)/.test
 	$(MPIRUN) -n 3 $(BIN)/python -m pytest --with-mpi -m mpi -q tests/mpi
@@ -69,8 +72,9 @@ $(VENV)/.demo: $(BIN)/python pyproject.toml
 	$(PIP) $(INSTALL) -e '.[mpich,examples]'
 	@touch $@
 
+# Python compiles what the tests import, which is a part of these libraries.
 $(VENV)/.test: $(BIN)/python pyproject.toml
-	$(PIP) $(INSTALL) -e '.[mpich,test]'
+	$(PIP) $(INSTALL) --no-compile -e '.[mpich,test]'
 	@touch $@
 
 $(VENV)/.bench: $(BIN)/python pyproject.toml

@@ -16,9 +16,16 @@ from tests.rank_results import writer_for_this_rank
 
 MPI_TESTS = Path(__file__).parent / "mpi"
 
-# Test files and folders that start MPI jobs.
-JOBS = ("test_mpi.py", "test_hosts.py", "test_hosts_diagnosis.py")
-PROGRAMS = ("launch", "examples", "bench")
+# Test files and folders that start MPI jobs, by the group that runs them one after the other.
+JOBS = {
+    "test_mpi.py": "ranks",
+    "test_hosts.py": "ranks",
+    "test_hosts_diagnosis.py": "ranks",
+    "launch": "launch",
+    "examples": "programs",
+    "bench": "programs",
+}
+FIRST = ("launch", "ranks")  # the groups that take longest
 
 # Lines for the end of the run, such as what was skipped inside MPI jobs.
 SUMMARY = pytest.StashKey[list[str]]()
@@ -41,24 +48,21 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(MPI_TESTS):
             item.add_marker("mpi")
         item.add_marker(pytest.mark.xdist_group(_group(item.path)))
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: FIRST.index(found) if (found := _group(item.path)) in FIRST else len(FIRST))
 
 
 def _group(path: Path) -> str:
-    """What `pytest -n` runs in one process, in order: a file, and all that starts MPI jobs of one kind.
-
-    Two jobs at a time are as many as two cores bear; `make test` runs the longest groups first.
-    """
+    """What `pytest -n` runs in one process, in order: a file, and all that starts MPI jobs of one kind."""
     if not path.is_relative_to(MPI_TESTS.parent):
         return str(path)  # a planted test
-    folder, *rest = path.relative_to(MPI_TESTS.parent).parts
-    if not rest:
-        return "ranks" if folder in JOBS else folder
-    return "programs" if folder in PROGRAMS else "/".join((folder, *rest))
+    parts = path.relative_to(MPI_TESTS.parent).parts
+    return JOBS.get(parts[0], "/".join(parts))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

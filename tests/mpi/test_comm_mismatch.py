@@ -6,18 +6,20 @@ Each test works on a group of its own, because a group in which a collective fai
 import time
 
 import pytest
-from mpi4py import MPI
 
 from distgrad.comm._communicator import Options
 from distgrad.errors import CollectiveMismatchError, CommError, CommTimeoutError, PeerLostError
 from tests.comm.collectives import CALLS, DISAGREEMENTS, FIELDS, Collective, Disagreement
-from tests.mpi.groups import LAST, make
+from tests.mpi.groups import LAST, SIZE, make, meet
 
 SOON = 10.0  # seconds; milliseconds on an idle machine
 
+# What two kinds of calls say to each other does not depend on how many ranks there are, but on how they are connected:
+# as nodes of 1 and 1 rank, of 2 and 1, and of 2 and 2.
+BACKENDS = ("shm", "mpi", "hierarchical") if SIZE == 3 else ("hierarchical",)
 EVERY_KIND = [
     pytest.param(backend, case, id=f"{backend}-{name}")
-    for backend in ("shm", "mpi", "hierarchical")
+    for backend in BACKENDS
     for name, case in DISAGREEMENTS.items()
     if backend == "shm" or name not in FIELDS
 ]
@@ -42,7 +44,7 @@ def test_every_rank_learns_both_sides(backend: str, case: Disagreement) -> None:
     assert "collectives.py:" in str(caught.value)
     with pytest.raises(CommError, match="cannot be used any more"):
         group.barrier()
-    MPI.COMM_WORLD.Barrier()
+    meet()
 
 
 @pytest.mark.parametrize("backend", ["shm", "hierarchical"])
@@ -57,14 +59,14 @@ def test_a_rank_that_gave_up_is_named(backend: str, name: str) -> None:
         with pytest.raises(PeerLostError, match=rf"{name}\(.*rank {LAST} gave up: ValueError: planted"):
             CALLS[name](group)
         assert time.monotonic() - started < SOON
-    MPI.COMM_WORLD.Barrier()
+    meet()
 
 
 @pytest.mark.parametrize("backend", ["shm", "mpi", "wire", "mpi 2 nodes", "hierarchical"])
 @pytest.mark.parametrize("call", [CALLS["all_reduce"], CALLS["gather_object"]])
 def test_a_rank_that_never_comes_is_a_timeout(backend: str, call: Collective) -> None:
     group = make(backend, Options(timeout=0.4))
-    MPI.COMM_WORLD.Barrier()
+    meet()
     if group.rank != LAST:
         started = time.monotonic()
         with pytest.raises(CommTimeoutError) as caught:
@@ -74,4 +76,4 @@ def test_a_rank_that_never_comes_is_a_timeout(backend: str, call: Collective) ->
         if backend != "wire":
             last_line = f"  rank {LAST}: "
             assert last_line in str(caught.value) and "test_comm_mismatch.py" in str(caught.value), caught.value
-    MPI.COMM_WORLD.Barrier()
+    meet()

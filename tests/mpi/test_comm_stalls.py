@@ -12,13 +12,14 @@ import pytest
 from mpi4py import MPI
 
 from distgrad.comm._communicator import Options
-from tests.mpi.groups import LAST, RANK, SIZE, make
+from tests.mpi.groups import LAST, RANK, SIZE, make, meet
 
 BACKENDS = ["shm", "mpi", "mpi 2 nodes", "hierarchical"]
 
 
 def tables(capfd: pytest.CaptureFixture[str]) -> list[str]:
     """The tables that each rank has printed."""
+    meet()
     return list(MPI.COMM_WORLD.allgather(capfd.readouterr().err))
 
 

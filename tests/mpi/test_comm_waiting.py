@@ -7,14 +7,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from mpi4py import MPI
 
 from distgrad.comm import Communicator
 from distgrad.comm._communicator import Options
 from distgrad.comm.diagnosis import _deadlock
 from distgrad.comm.diagnosis._rows import PID
 from distgrad.errors import CommError, CommTimeoutError, DeadlockError, PeerLostError
-from tests.mpi.groups import LAST, RANK, SIZE, make
+from tests.mpi.groups import LAST, RANK, SIZE, make, meet
 
 BACKENDS = ["shm", "mpi", "mpi 2 nodes", "hierarchical"]
 LARGE = 1 << 20  # elements of a message that MPI sends only while both sides call it
@@ -36,7 +35,7 @@ def less_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def all_leave_together() -> object:
     yield
-    MPI.COMM_WORLD.Barrier()
+    meet()
 
 
 # ---- circles ---------------------------------------------------------------------------------------------------------
@@ -260,13 +259,13 @@ def test_waiting_for_a_message_ends_when_the_peer_gives_up(backend: str) -> None
 @pytest.mark.parametrize("backend", [*BACKENDS, "wire"])
 def test_waiting_for_a_message_times_out(backend: str) -> None:
     group = make(backend, Options(timeout=0.4))
-    MPI.COMM_WORLD.Barrier()
+    meet()
     if RANK == 0:
         with pytest.raises(
             CommTimeoutError, match=rf"recv\(from rank {LAST}, tag 0, 3 float64 = 24 bytes\) at test_comm"
         ):
             group.recv(np.zeros(3), LAST)
-    MPI.COMM_WORLD.Barrier()
+    meet()
 
 
 @pytest.mark.parametrize("backend", ["mpi 2 nodes", "hierarchical"])
@@ -279,10 +278,10 @@ def test_a_process_that_dies_on_another_node_is_named(backend: str) -> None:
         child = subprocess.Popen(["true"])
         child.wait()
         board.rows.put(PID, child.pid)
-        MPI.COMM_WORLD.Barrier()
+        meet()
         time.sleep(1.5)
     else:
-        MPI.COMM_WORLD.Barrier()
+        meet()
         started = time.monotonic()
         with pytest.raises(PeerLostError, match=rf"rank {LAST} \(process \d+.*\) died"):
             group.all_reduce(np.zeros(3))
