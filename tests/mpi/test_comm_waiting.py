@@ -103,7 +103,7 @@ def groups(request: pytest.FixtureRequest) -> list[Communicator]:
     parent = make(getattr(request, "param", "shm"), Options(timeout=60, stall_warn=60))
     made = [parent.split(0), parent.split(0)]
     assert all(made)
-    MPI.COMM_WORLD.Barrier()
+    meet()
     return [each for each in made if each is not None]
 
 
