@@ -12,6 +12,7 @@ from ._conv import OneDnnConv
 from ._core import Core as Core
 from ._library import OFF, Library, OneDnnError, find, load
 from ._norm import OneDnnNorm
+from ._optim import OneDnnOptim
 from ._pool import OneDnnPool
 from ._products import OneDnnProducts
 from ._softmax import OneDnnSoftmax
@@ -60,7 +61,7 @@ class OneDnnKernels:
         self.softmax = OneDnnSoftmax(core, numpy.softmax)
         self.special = numpy.special
         self.ufuncs = numpy.ufuncs
-        self.optim = numpy.optim
+        self.optim = OneDnnOptim(core, numpy.optim)
 
 
 def choose(numpy: Kernels) -> Kernels:

@@ -99,6 +99,7 @@ class Primitive:
         description: from `Library.describe`.
         args: the number of each argument and its layout.
         inner: arguments in memory of our own, with their layouts.
+        shared: arguments in `memory_without_place`, which the caller gives one with `Library.set_handle`.
 
     Raises:
         Unsupported: there is only a reference implementation, which is slower than NumPy.
@@ -108,7 +109,7 @@ class Primitive:
 
     def __init__(
         self, local: Thread, description: Handle, args: Mapping[int, Handle],
-        inner: Mapping[int, tuple[Handle, Array]] | None = None,
+        inner: Mapping[int, tuple[Handle, Array]] | None = None, shared: Mapping[int, Handle] | None = None,
     ) -> None:  # fmt: skip
         library = local.library
         name = library.implementation(description)
@@ -122,6 +123,7 @@ class Primitive:
         memories = {number: _memory(library, layout, None) for number, layout in args.items()}
         targets = tuple(memories.values())
         memories.update((number, _memory(library, *place)) for number, place in inner.items())
+        memories.update(shared or {})
         self._primitive = library.create("primitive", description)
         self._count = len(memories)
         self._args = (_Argument * self._count)(*(_Argument(number, m.value) for number, m in memories.items()))
@@ -146,6 +148,11 @@ class _Argument(ctypes.Structure):
 def _memory(library: Library, layout: Handle, array: Array | None) -> Handle:
     place = ctypes.c_void_p(None if array is None else address_of(array))
     return library.create("memory", layout, library.engine, place)
+
+
+def memory_without_place(local: Thread, layout: Handle) -> Handle:
+    """An argument that several primitives share."""
+    return _memory(local.library, layout, None)
 
 
 class _Local(threading.local):
