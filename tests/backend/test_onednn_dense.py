@@ -1,5 +1,6 @@
 """oneDNN's products, activations, softmax, normalisation: beside float64 references and NumPy's kernels."""
 
+import itertools
 import math
 import os
 import threading
@@ -63,10 +64,10 @@ def test_linear(kernels: OneDnnKernels, bias: bool) -> None:
         lambda: (normal(128, 96), normal(160, 96).T),
         lambda: (normal(96, 128).T, normal(96, 160)),
         lambda: (normal(128, 192)[:, ::2], normal(96, 160)),
-        lambda: (normal(4, 64, 96), normal(4, 96, 64)),
-        lambda: (normal(2, 64, 4, 96).swapaxes(1, 2), normal(2, 64, 4, 96).transpose(0, 2, 3, 1)),
+        lambda: (normal(3, 128, 96), normal(3, 96, 128)),
+        lambda: (normal(2, 128, 3, 96).swapaxes(1, 2), normal(2, 128, 3, 96).transpose(0, 2, 3, 1)),
         lambda: (normal(4, 64, 96), normal(96, 64)),
-        lambda: (np.broadcast_to(normal(64, 96), (4, 64, 96)), normal(4, 96, 64)),
+        lambda: (np.broadcast_to(normal(128, 96), (3, 128, 96)), normal(3, 96, 128)),
         lambda: (normal(2048, 640), normal(640)),
     ],
     ids=["rows", "columns", "transposed", "gaps", "stack", "strided stack", "one for all", "expanded", "vector"],
@@ -252,6 +253,64 @@ def test_norms_of_nan_and_inf(kernels: OneDnnKernels) -> None:
     assert np.isnan(out[[3, 5]]).all() and np.isfinite(np.delete(out, [3, 5], axis=0)).all()
     out = kernels.norm.batch_forward(x, None, None, 1e-5)[0]
     assert np.isnan(out[:, [4, 6]]).all() and np.isfinite(np.delete(out, [4, 6], axis=1)).all()
+
+
+# ---- optimizers ------------------------------------------------------------------------------------------------------
+
+Options = tuple[float, bool, bool]  # weight decay, decoupled, maximize
+
+
+def _adam_state(size: int) -> list[Any]:
+    p, g, m, v = (normal(size, seed=i) for i in range(4))
+    return [p, g, m / 10, v * v / 10]
+
+
+def _adam(kernels: Any, arrays: list[Any], options: Options, step: int = 3, eps: float = 1e-8) -> list[Any]:
+    kernels.optim.adam(*arrays, None, 1e-2, 0.9, 0.999, eps, *options, step)
+    return arrays
+
+
+@pytest.mark.parametrize("options", [(0.0, False, False), (0.1, True, False), (0.1, False, False), (0.1, True, True)])
+@pytest.mark.parametrize("size", [1, 100, 140_001])
+def test_adam(kernels: OneDnnKernels, size: int, options: Options) -> None:
+    start = _adam_state(size)
+    ours = _adam(kernels, [a.copy() for a in start], options)
+    exact = _adam(NUMPY, [a.astype("f8") for a in start], options)
+    for found, expected in zip(ours, exact, strict=True):
+        close(found, expected, 5e-7)
+    assert (ours[1] == start[1]).all()
+
+
+def test_adam_over_many_steps(kernels: OneDnnKernels) -> None:
+    ours = _adam_state(300)
+    exact = [a.astype("f8") for a in ours]
+    for step in range(1, 60):
+        ours[1][...] = exact[1][...] = normal(300, seed=step)
+        _adam(kernels, ours, (0.01, True, False), step)
+        _adam(NUMPY, exact, (0.01, True, False), step)
+    close(ours[0], exact[0], 5e-6)
+
+
+def test_an_element_does_not_see_with_how_many_others_it_is_updated(kernels: OneDnnKernels) -> None:
+    """Ranks update slices of the arena, and must get the bits of the whole."""
+    whole = _adam(kernels, _adam_state(140_001), (0.1, True, False))
+    parts = _adam_state(140_001)
+    for stop, start in itertools.pairwise([140_001, 100_000, 1064, 1000, 7, 1, 0]):
+        _adam(kernels, [a[start:stop] for a in parts], (0.1, True, False))
+    for ours, again in zip(whole, parts, strict=True):
+        assert ours.tobytes() == again.tobytes()
+
+
+def test_adam_with_nan_inf_and_zero(kernels: OneDnnKernels) -> None:
+    for eps in (0.0, 1e-8):
+        start = _adam_state(100)
+        start[1][:4] = np.nan, np.inf, -np.inf, 0
+        start[2][4] = start[3][4] = start[1][4] = 0
+        with np.errstate(all="ignore"):
+            ours, theirs = (_adam(k, [a.copy() for a in start], (0.0, True, False), eps=eps) for k in (kernels, NUMPY))
+        for found, expected in zip(ours, theirs, strict=True):
+            assert (np.isnan(found) == np.isnan(expected)).all()
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
 
 
 # ---- all -------------------------------------------------------------------------------------------------------------

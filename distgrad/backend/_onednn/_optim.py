@@ -143,7 +143,4 @@ class OneDnnOptim:
 
 
 def _are_plain(arrays: tuple[Array, ...]) -> bool:
-    for a in arrays:
-        if a.dtype != FLOAT32 or not a.flags.c_contiguous:
-            return False
-    return True
+    return all(a.dtype == FLOAT32 and a.flags.c_contiguous for a in arrays)

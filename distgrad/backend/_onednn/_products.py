@@ -1,8 +1,11 @@
 """Matrix products by oneDNN.
 
 Measured on one core with AVX-512: ``x @ weight.T`` takes 0.6 to 0.9 of OpenBLAS's time, ``g @ weight`` 0.7 to 1, and
-stacks of matrices 0.7; a transposed first factor, the gradient of a weight, takes 0.8 to 1.5, and stays with NumPy.
+stacks of matrices that are not small 0.7; a transposed first factor, the gradient of a weight, takes 0.8 to 1.5, and
+stays with NumPy.
 """
+
+import math
 
 import numpy as np
 
@@ -12,7 +15,8 @@ from ._core import DST, SRC, WEIGHTS, Core, Primitive, Thread, address_of, row_m
 from ._dense import FLOAT32, is_plain
 from ._library import check
 
-SMALL = 1 << 20  # multiplications, below which OpenBLAS is as fast
+SMALL = 1 << 20  # multiplications of two matrices, below which OpenBLAS is as fast
+_MAX_DIMS = 6  # that the primitive for stacks has fast implementations for
 
 
 class _Gemm:
@@ -32,16 +36,16 @@ class _Gemm:
 
 
 class _Stacked:
-    """Products of stacks of matrices, with whatever strides (in elements)."""
+    """Products of stacks of matrices of these shapes and strides (in elements)."""
 
-    def __init__(self, local: Thread, x: tuple[Shape, Shape], y: tuple[Shape, Shape], out: tuple[Shape, Shape]) -> None:
+    def __init__(self, local: Thread, x: tuple[Shape, Shape], y: tuple[Shape, Shape], out: Shape) -> None:
         library = local.library
-        layouts = [library.layout(*each) for each in (x, y, out)]
+        layouts = [library.layout(*each) for each in (x, y, (out, row_major(out)))]
         about = library.describe("matmul", layouts[0], layouts[1], None, layouts[2])
         self.run = Primitive(local, about, dict(zip((SRC, WEIGHTS, DST), layouts, strict=True)))
 
 
-def strides_of(x: Array) -> Shape | None:
+def _strides_of(x: Array) -> Shape | None:
     """In elements; None where oneDNN cannot read the array so, or would be slow."""
     strides = tuple([s // 4 for s in x.strides])
     if x.dtype != FLOAT32 or min(strides) <= 0 or 1 not in strides[-2:] or sum(s % 4 for s in x.strides):
@@ -68,8 +72,8 @@ class OneDnnProducts:
                 result = self._matrices(x, y, out)
                 if result is not None:
                     return result
-        elif x.ndim == y.ndim > 2 and out is None and x.shape[-2] * y.size >= SMALL:
-            result = self.stacked(x, y)
+        elif x.ndim == y.ndim > 2 and out is None and math.prod(x.shape[-2:]) * y.shape[-1] >= SMALL:
+            result = self._stacked(x, y)
             if result is not None:
                 return result
         return self._numpy.matmul(x, y, out)
@@ -89,24 +93,18 @@ class OneDnnProducts:
         gemm(x, y, transposed, out, 0.0)
         return out
 
-    def stacked(self, x: Array, y: Array, out: Array | None = None) -> Array | None:
-        """``x @ y`` for stacks (..., M, K) and (..., K, N) of one number of dimensions, into `out` if that is given.
-
-        None where oneDNN does not do that.
-        """
+    def _stacked(self, x: Array, y: Array) -> Array | None:
         lead = x.shape[:-2]
-        if y.shape[:-2] != lead or x.shape[-1] != y.shape[-2] or not (x.size and y.size):
+        if y.shape[:-2] != lead or x.shape[-1] != y.shape[-2] or not x.size or x.ndim > _MAX_DIMS:
             return None
-        strides = strides_of(x), strides_of(y)
+        strides = _strides_of(x), _strides_of(y)
+        if strides[0] is None or strides[1] is None:
+            return None
         shape = (*lead, x.shape[-2], y.shape[-1])
-        target = row_major(shape) if out is None else strides_of(out)
-        if None in (*strides, target) or x.ndim > 6:
-            return None
-        plan = self._core.plan(_Stacked, (x.shape, strides[0]), (y.shape, strides[1]), (shape, target))
+        plan = self._core.plan(_Stacked, (x.shape, strides[0]), (y.shape, strides[1]), shape)
         if plan is None:
             return None
-        if out is None:
-            out = np.empty(shape, dtype=FLOAT32)
+        out = np.empty(shape, dtype=FLOAT32)
         plan.run(x, y, out)
         return out
 
