@@ -13,6 +13,7 @@ from pathlib import Path
 import distgrad as torch
 import distgrad.distributed as dist
 from distgrad import nn, optim
+from distgrad.distributed.optim import ZeroRedundancyOptimizer
 from distgrad.nn import functional as F
 from distgrad.utils.data import DataLoader, TensorDataset
 
@@ -59,13 +60,17 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=Path("same_bits.dg"))
     parser.add_argument("--stop-after", type=int, help="save a checkpoint after so many steps, and stop")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    parser.add_argument("--zero", action="store_true", help="spread the optimizer's state over the ranks")
     args = parser.parse_args()
 
     torch.manual_seed(args.seed)
     body, data = model_and_data(args.model)
     loader = DataLoader(data, batch_size=50, shuffle=True, logical_shards=args.shards)
     model = nn.parallel.DistributedDataParallel(body, logical_shards=args.shards)
-    optimizer = optim.AdamW(model.parameters(), lr=1e-3)
+    if args.zero:
+        optimizer = ZeroRedundancyOptimizer(model.parameters(), optim.AdamW, lr=1e-3)
+    else:
+        optimizer = optim.AdamW(model.parameters(), lr=1e-3)
     scheduler = optim.lr_scheduler.CosineAnnealingLR(optimizer, args.steps)
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "loader": loader}
     if args.resume:
@@ -82,6 +87,8 @@ def main() -> None:
         optimizer.zero_grad()
         scheduler.step()
 
+    if args.zero:
+        optimizer.consolidate_state_dict()
     dist.barrier()  # with `--elastic`, rank 0 may have died in the last step: here the others notice
     if args.stop_after and dist.get_rank() == 0:
         torch.save({name: part.state_dict() for name, part in parts.items()}, args.checkpoint)

@@ -5,7 +5,8 @@
 
 Ranks die by --chaos (at a step; signal, error, os._exit) or by SIGKILL from outside at a random moment, so also in the
 reduction, while snapshots are written, while the group is repaired and while the job starts again. With Open MPI 1 to
-P-1 ranks of each run die, with MPICH 1 to 3. tests/launch/test_elastic.py runs a few.
+P-1 ranks of each run die, or a pretended node, with MPICH 1 to 3. Half of the runs spread the optimizer's state over
+the ranks. tests/launch/test_elastic.py runs a few.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from tests.jobs import Job, Mpi, installed_mpis
 STEPS = 30
 DEADLINE = 120.0  # seconds after which a job counts as hanging
 KINDS = ("kill", "segv", "term", "exit,code=0", "exit,code=3", "leave,code=2", "exc", "oom")
+LOST = "and with them both copies of a part of the optimizer's state"
 PHASES = ("forward", "backward", "optimizer")
 
 REPAIRED = re.compile(
@@ -41,6 +43,8 @@ class Plan(NamedTuple):
     chaos: str  # empty: none
     moments: tuple[float, ...]  # SIGKILL from outside, so many seconds after the first step
     spares: int = 0  # more ranks, which own no shards
+    zero: bool = False  # the optimizer's state is spread over the ranks
+    nodes: str = ""  # which are pretended
 
 
 class Result(NamedTuple):
@@ -52,6 +56,7 @@ class Result(NamedTuple):
     again: list[int]
     unnoticed: list[float]
     deaths: int
+    lost: bool = False  # both copies of a part of the optimizer's state, and the job has said so
 
 
 def draw(dice: random.Random, mpi: Mpi, outside: bool | None = None) -> Plan:
@@ -62,8 +67,10 @@ def draw(dice: random.Random, mpi: Mpi, outside: bool | None = None) -> Plan:
 def _draw_restarts(dice: random.Random, outside: bool | None) -> Plan:
     """Deaths one after the other, each in another start of the job, or at any moments."""
     model, ranks, deaths = dice.choice(("mlp", "cnn", "gpt")), dice.choice((2, 3, 4)), dice.randint(1, 3)
+    zero = dice.random() < 0.5
     if dice.random() < 0.5 if outside is None else outside:
-        return Plan(model, ranks, "", tuple(sorted(dice.uniform(0, 1.5 * deaths) for _ in range(deaths))))
+        moments = tuple(sorted(dice.uniform(0, 1.5 * deaths) for _ in range(deaths)))
+        return Plan(model, ranks, "", moments, zero=zero)
     faults = []
     for restart in range(deaths):
         kind, _, value = dice.choice(KINDS).partition(",")
@@ -71,37 +78,47 @@ def _draw_restarts(dice: random.Random, outside: bool | None) -> Plan:
         for rank in dice.sample(range(ranks), dice.choice((1, 1, 1, 2))):
             end = f",{value}" if value else ""
             faults.append(f"{kind}@rank={rank},step={step},phase={phase},restart={restart}{end}")
-    return Plan(model, ranks, "; ".join(faults), ())
+    return Plan(model, ranks, "; ".join(faults), (), zero=zero)
 
 
 def _draw_in_place(dice: random.Random, outside: bool | None) -> Plan:
     """Deaths of which at least one rank survives."""
     ranks, spares = dice.choice((2, 3, 4, 6)), dice.choice((0, 0, 1, 2))
     victims = dice.sample(range(ranks + spares), dice.randint(1, ranks + spares - 1))
-    model = dice.choice(("mlp", "cnn", "gpt"))
+    model, zero, nodes = dice.choice(("mlp", "cnn", "gpt")), dice.random() < 0.5, ""
+    if (ranks + spares) % 2 == 0 and dice.random() < 0.3:
+        each = (ranks + spares) // 2
+        nodes, first = f"2x{each}", dice.choice((0, each))
+        victims = [*range(first, first + each)]
     if dice.random() < 0.5 if outside is None else outside:
-        return Plan(model, ranks, "", tuple(sorted(dice.uniform(0, 1.0) for _ in victims)), spares)
+        return Plan(model, ranks, "", tuple(sorted(dice.uniform(0, 1.0) for _ in victims)), spares, zero, nodes)
     steps = [dice.randint(1, STEPS) for _ in victims]
-    if dice.random() < 0.3:  # all at once
+    if nodes or dice.random() < 0.3:  # all at once
         steps = [steps[0]] * len(victims)
     faults = []
     for rank, step in zip(victims, steps, strict=True):
         kind, _, value = dice.choice(KINDS).partition(",")
         faults.append(f"{kind}@rank={rank},step={step},phase={dice.choice(PHASES)}{',' * bool(value)}{value}")
-    return Plan(model, ranks, "; ".join(faults), (), spares)
+    return Plan(model, ranks, "; ".join(faults), (), spares, zero, nodes)
 
 
 def command(plan: Plan, mpi: Mpi, more: Sequence[str] = ()) -> list[str]:
     """The command line of a run, with more options of the launcher."""
     chaos = ["--chaos", plan.chaos] if plan.chaos else []
-    script = ["examples/same_bits.py", "--model", plan.model, "--steps", str(STEPS)]
+    script = ["examples/same_bits.py", *arguments(plan.model, plan.zero)]
     options = ["--elastic", "-n", str(plan.ranks), *(["--spares", str(plan.spares)] if plan.spares else [])]
+    options += ["--env", f"DISTGRAD_TOPOLOGY={plan.nodes}"] if plan.nodes else []
     return [mpi.python, "-m", "distgrad.launch", *options, *more, *chaos, *script]
 
 
-def undisturbed(model: str) -> str:
+def arguments(model: str, zero: bool) -> list[str]:
+    """Those of the program."""
+    return ["--model", model, "--steps", str(STEPS), *(["--zero"] if zero else [])]
+
+
+def undisturbed(model: str, zero: bool = False) -> str:
     """The last line of a run on one process."""
-    job = Job([sys.executable, "examples/same_bits.py", "--model", model, "--steps", str(STEPS)])
+    job = Job([sys.executable, "examples/same_bits.py", *arguments(model, zero)])
     return job.finish(DEADLINE).last_line
 
 
@@ -116,6 +133,8 @@ def run(plan: Plan, mpi: Mpi, expected: str) -> Result:
         problem = "it hung"
     elif plan.moments and outcome.code == 137 and "ended first, without a word: killed by" in outcome.last_line:
         return Result(plan, "", [], [], [], 0)  # before the ranks had met: then there is nothing to lose
+    elif plan.zero and outcome.code == 1 and LOST in outcome.last_line and "sha256" not in outcome.output:
+        return Result(plan, "", [], [], [], 0, lost=True)
     elif outcome.code != 0:
         problem = f"status {outcome.code}"
     elif expected not in outcome.output.splitlines():
@@ -190,22 +209,24 @@ def main() -> int:
     args = parser.parse_args()
     mpi = next(mpi for mpi in installed_mpis() if mpi.name == args.mpi)
     dice = random.Random(args.seed)
-    expected = {model: undisturbed(model) for model in ("mlp", "cnn", "gpt")}
+    expected = {(model, zero): undisturbed(model, zero) for model in ("mlp", "cnn", "gpt") for zero in (False, True)}
     end = time.monotonic() + args.seconds
-    runs, kills, problems = 0, 0, 0
+    runs, kills, problems, lost, spread = 0, 0, 0, 0, 0
     repairs: list[int] = []
     again: list[int] = []
     unnoticed: list[float] = []
     while kills < args.kills and time.monotonic() < end:
         plan = draw(dice, mpi)
-        result = run(plan, mpi, expected[plan.model])
-        runs, kills = runs + 1, kills + result.deaths
+        result = run(plan, mpi, expected[plan.model, plan.zero])
+        runs, kills, lost = runs + 1, kills + result.deaths, lost + result.lost
+        spread += result.deaths * plan.zero
         repairs, again = repairs + result.repairs, again + result.again
         unnoticed += result.unnoticed
         if result.problem:
             problems += 1
             print(result.problem, flush=True)
-    print(f"{runs} runs, {kills} deaths, {problems} problems")
+    print(f"{runs} runs, {kills} deaths, of which {spread} with spread state, {problems} problems")
+    print(f"{lost} of the runs lost both copies of a part of that, and said so; their deaths are not counted")
     for name, times in (("repair", repairs), ("work again", again), ("death to notice", unnoticed)):
         if times:
             print(f"{name}: median {statistics.median(times):.1f} ms, max {max(times):.1f} ms, of {len(times)}")

@@ -44,12 +44,16 @@ def test_the_bits_of_an_undisturbed_run(name: str) -> None:
     assert bool(result.repairs) == bool(chaos)
 
 
+def problems(plans: Sequence[Plan], mpi: Mpi) -> list[str]:
+    results = [run(plan, mpi, expected(plan.model, plan.zero)) for plan in plans]
+    return [result.problem for result in results if result.problem]
+
+
 @needs_openmpi
 def test_random_deaths() -> None:
     dice = random.Random(5)
     plans = [draw(dice, ELASTIC[0], outside) for outside in (True, False, True)]
-    found = [result.problem for plan in plans if (result := run(plan, ELASTIC[0], expected(plan.model))).problem]
-    assert not found, "\n\n".join(found)
+    assert not (found := problems(plans, ELASTIC[0])), "\n\n".join(found)
 
 
 @needs_openmpi
@@ -147,8 +151,7 @@ def test_an_error_that_comes_again_ends_the_job() -> None:
 def test_random_deaths_of_a_job_that_starts_again() -> None:
     dice = random.Random(6)
     plans = [draw(dice, RESTARTED[0], outside) for outside in (True, False) for _ in range(15)]
-    found = [result.problem for plan in plans if (result := run(plan, RESTARTED[0], expected(plan.model))).problem]
-    assert not found, "\n\n".join(found)
+    assert not (found := problems(plans, RESTARTED[0])), "\n\n".join(found)
 
 
 # ---- state in other places -------------------------------------------------------------------------------------------
