@@ -6,6 +6,7 @@ announces them here, below all others; `parallel` listens, and normalisation lay
 
 import threading
 import weakref
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 
@@ -55,6 +56,15 @@ class Listener(Protocol):
 
     def void_step(self) -> None:
         """A rank has died, nothing of the step counts: everything becomes what it was when the step began."""
+        ...
+
+    def begin_again(self, blocks: Sequence[tuple[range, int]]) -> None:
+        """A void step goes on: ranks keep the sums over shards that they have, only what is missing is computed.
+
+        Args:
+            blocks: shards of which one rank has the sum, or will have, and the rank. They tile the step. Those that
+                this rank has yet to compute come now, in this order.
+        """
         ...
 
 

@@ -6,7 +6,7 @@ parts of the same tree, and the grouping of the additions, hence every bit, does
 """
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -16,6 +16,18 @@ from ._reduce import CHUNK_BYTES
 
 # A rank, or the sum of two trees.
 Tree: TypeAlias = "int | tuple[Tree, Tree]"
+
+
+class Block(NamedTuple):
+    """Leaves whose sum one rank has or makes: an aligned block, whose size is a power of two.
+
+    Attributes:
+        leaves: their numbers.
+        rank: who.
+    """
+
+    leaves: range
+    rank: int
 
 
 def leaves(shards: int) -> int:
@@ -50,6 +62,33 @@ def owned(shards: int, ranks: int) -> list[range]:
         middle = block.start + largest // 2
         blocks[place : place + 1] = [range(block.start, middle), range(middle, block.stop)]
     return blocks
+
+
+def handed_over(blocks: Sequence[Block], living: Sequence[int]) -> list[Block]:
+    """The blocks when some ranks have died: the living keep theirs, and share out those of the dead.
+
+    Args:
+        blocks: they tile the leaves.
+        living: at least one rank, also those that had no block.
+
+    Returns:
+        In the order of the leaves; a rank may have several.
+
+    Example:
+        >>> handed_over([Block(range(0, 2), 0), Block(range(2, 4), 1)], [1])
+        [Block(leaves=range(0, 2), rank=1), Block(leaves=range(2, 4), rank=1)]
+    """
+    result = [block for block in blocks if block.rank in living]
+    more = dict.fromkeys(living, 0)  # leaves that each has to compute
+    pieces = 1 << (len(living).bit_length() - 1)
+    for block in blocks:
+        if block.rank not in more:
+            size = max(len(block.leaves) // pieces, 1)
+            for start in block.leaves[::size]:
+                rank = min(more, key=more.__getitem__)
+                more[rank] += size
+                result.append(Block(range(start, start + size), rank))
+    return sorted(result, key=lambda block: block.leaves.start)
 
 
 def tree_of(blocks: list[range]) -> Tree:

@@ -7,7 +7,7 @@ from typing import Any
 from .._shard import Listener, Shard, listeners, set_current_shard
 from ..comm import get_default
 from ..comm._elastic import ElasticCommunicator, elastic_group
-from ..comm._tree import owned
+from ..comm._tree import Block, handed_over, owned
 from ..ops._generator import stream_of
 from ._dataset import Indices
 from ._resume import resumption
@@ -80,8 +80,8 @@ class Step:
     When the last has been worked on, the gradients of all models that take part are summed over all ranks.
 
     In an elastic job (`launch --elastic`) the step counts when all live ranks agree that it does. Where one has died,
-    what was done is void, the others own its shards too, and this iterator begins again: what comes after the loop
-    over the batches runs once, for a step that counts. Code in the loop may run again.
+    its shards come on others, in the same loop: what comes after the loop over the batches runs once, for a step that
+    counts.
 
     Attributes:
         epoch: the number of the epoch.
@@ -103,29 +103,52 @@ class Step:
 
     def __len__(self) -> int:
         """How many batches this rank gets."""
-        return sum(shard.samples > 0 for shard in self._owned())
+        return sum(shard.samples > 0 for shard in self._shards_of(self._block()))
 
     def __iter__(self) -> Iterator[Any]:
         if self.done:
             raise RuntimeError("a step can be worked on once; its gradients have been summed over the ranks")
         taking_part, group = listeners(), elastic_group()
-        yield from self._work(taking_part)
-        began, works = time.monotonic(), 1
-        while not _sum(taking_part, group):
-            began, works = (began if works > 1 else time.monotonic()), works + 1
-            yield from self._work(taking_part)
-        if group is not None:
-            spent = time.monotonic() - began if works > 1 else 0.0
-            group.report(f"in step {self.number} of epoch {self.epoch}", spent)
+        if group is None:
+            self._begin(taking_part)
+            yield from self._work(taking_part, self._block())
+            _end(taking_part)
+        else:
+            yield from self._until_it_counts(taking_part, group)
         self._cursor.sample += self.samples
         self.done = True
 
-    def _work(self, taking_part: list[Listener]) -> Iterator[Any]:
-        """The batches of the shards that this rank owns now."""
+    def _until_it_counts(self, taking_part: list[Listener], group: ElasticCommunicator) -> Iterator[Any]:
+        """What this rank owns, then the sum over the ranks; where some have died, what they owned, and again."""
+        members: tuple[int, ...] = ()
+        while group.born_as != members:  # whoever begins may have to talk with the others, and find somebody dead
+            if members:
+                _void(taking_part)
+            members, mine = group.born_as, self._block()
+            blocks = [Block(*pair) for pair in zip(owned(self._shards, group.workers), members, strict=False)]
+            self._begin(taking_part)
+        yield from self._work(taking_part, mine)
+        began = 0.0
+        while not group.commit(group.born_as == members and group.attempt(lambda: _end(taking_part))):
+            began = began or time.monotonic()
+            _void(taking_part)
+            before, members = blocks, group.born_as
+            blocks = handed_over(before, members)
+            for listener in taking_part:
+                listener.begin_again([(leaves, members.index(born)) for leaves, born in blocks])
+            for block in blocks:
+                if block not in before and members.index(block.rank) == group.rank:
+                    yield from self._work(taking_part, block.leaves)
+        group.report(f"in step {self.number} of epoch {self.epoch}", time.monotonic() - began if began else 0.0)
+
+    def _begin(self, taking_part: list[Listener]) -> None:
         for listener in taking_part:
             listener.begin_step(self._shards)
-        start = sum(shard_sizes(self.samples, self._shards)[: self._block().start])
-        for shard in self._owned():
+
+    def _work(self, taking_part: list[Listener], leaves: range) -> Iterator[Any]:
+        """The batches of some shards."""
+        start = sum(shard_sizes(self.samples, self._shards)[: leaves.start])
+        for shard in self._shards_of(leaves):
             if shard.samples:
                 yield from self._work_on(shard, self._order[start : start + shard.samples])
             for listener in taking_part:
@@ -150,29 +173,22 @@ class Step:
         blocks = owned(self._shards, group.workers)
         return blocks[group.rank] if group.rank < len(blocks) else range(0)  # of a spare
 
-    def _owned(self) -> list[Shard]:
+    def _shards_of(self, leaves: range) -> list[Shard]:
         sizes = shard_sizes(self.samples, self._shards)
         return [
             Shard(i, self._shards, sizes[i] if i < len(sizes) else 0, self.samples, self.epoch, self.number)
-            for i in self._block()
+            for i in leaves
         ]
 
 
-def _sum(taking_part: list[Listener], group: ElasticCommunicator | None) -> bool:
-    """Sums over the ranks; False where one has died, and all is as before the step."""
+def _end(taking_part: list[Listener]) -> None:
+    for listener in taking_part:
+        listener.end_step()
 
-    def end() -> None:
-        for listener in taking_part:
-            listener.end_step()
 
-    if group is None:
-        end()
-        return True
-    if group.commit(group.attempt(end)):
-        return True
+def _void(taking_part: list[Listener]) -> None:
     for listener in taking_part:
         listener.void_step()
-    return False
 
 
 def steps_of(

@@ -122,3 +122,6 @@ class AfterDeaths:
         act = self._act()
         if act is not None:
             act()
+
+    def begin_again(self, blocks: Sequence[tuple[range, int]]) -> None:
+        """Nothing."""

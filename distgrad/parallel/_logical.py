@@ -8,7 +8,8 @@ lies within a rank.
 
 import warnings
 import weakref
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -20,13 +21,14 @@ from .._typing import Array
 from ..arena import build_arenas, slot_of
 from ..backend import backend_of
 from ..comm import Communicator, ReduceOp
+from ..comm._elastic import as_elastic
 from ..comm._tree import owned, tree_of
 from ..errors import AutogradError
 from ..nn import Module
 from ..ops import initial_seed, manual_seed
 from ._bucket import bucketfuls_of
 from ._sync_batchnorm import SyncBatchNorm
-from ._tree_sum import TreeSum
+from ._tree_sum import TreeSum, sum_of_blocks
 
 _THREADS = (
     "logical_shards: matrix products round differently with another number of threads, and the BLAS of this process is "
@@ -67,7 +69,7 @@ class LogicalReducer:
         blocks = owned(self.shards, group.workers)
         self._place = group.rank, group.size
         self._tree = tree_of(blocks)
-        self._leaves = len(blocks[group.rank]) if group.rank < len(blocks) else 0  # of a spare
+        self._block = blocks[group.rank] if group.rank < len(blocks) else range(0)  # of a spare
 
     def _collect(self) -> None:
         """Moves the trained parameters into arenas of a layout that does not depend on the number of ranks."""
@@ -85,12 +87,27 @@ class LogicalReducer:
         )
         numbers = {p: number for number, p in enumerate(trained)}
         self._buckets = [bucket for arena in arenas for bucket in bucketfuls_of(arena, numbers)]
-        self._sums = [TreeSum(arena.grad, self._leaves) for arena in arenas]
         self._grads: list[Array] = [arena.grad for arena in arenas]
+        self._begin_with(self._block)
         self._carried: list[Array] | None = None
         self._places = [(p._get_extra(), slot_of(p)) for p in trained]
         self._frozen = [p for p in parameters if not p.requires_grad]
         self._buffers = _Buffers(module, self._communicator)
+
+    def _begin_with(self, block: range) -> None:
+        """From now on, steps begin with the shards of this block."""
+        self._kept: dict[range, list[Array]] = {}  # sums over blocks, by block, which outlive a void step
+        self._again: list[tuple[range, int]] = []  # the blocks of all ranks, in a step that was void
+        self._missing: list[range] = []  # those of this rank that are yet to come
+        self._sums = self._sums_over(block)
+
+    def _sums_over(self, block: range) -> list[TreeSum]:
+        """New sums over a block of shards; where ranks may die, they are kept for the case that the step is void."""
+        keeps: list[Array | None] = [None] * len(self._grads)
+        if block and as_elastic(self._communicator) is not None:
+            self._kept[block] = [backend_of(grad).xp.empty_like(grad) for grad in self._grads]
+            keeps = [*self._kept[block]]
+        return [TreeSum(grad, len(block), keep) for grad, keep in zip(self._grads, keeps, strict=True)]
 
     def _is_current(self) -> bool:
         return all(extra.slot is slot for extra, slot in self._places) and not any(
@@ -141,9 +158,9 @@ class LogicalReducer:
                 f"expected the same number of logical shards from model and loader, got logical_shards={self.shards} "
                 f"for DistributedDataParallel and logical_shards={shards} for DataLoader"
             )
-        if self._place != (self._communicator.rank, self._communicator.size):
+        if self._place != (self._communicator.rank, self._communicator.size) or self._again:
             self._take_place()
-            self._sums = [TreeSum(grad, self._leaves) for grad in self._grads]
+            self._begin_with(self._block)
         if not self._is_current():
             self._collect()
         has_gradients = any(m.parameter._grad is not None for bucket in self._buckets for m in bucket.members)
@@ -165,23 +182,28 @@ class LogicalReducer:
         if not shard.samples:
             for total in self._sums:
                 total.add_zero()
-            self._buffers.end_empty_shard()
-            return
-        self._fill()
-        for total in self._sums:
-            total.add(shard.weight)
-        self._forget()
-        self._buffers.end_shard(shard.weight)
+            self._buffers.end_empty_shard(shard.number)
+        else:
+            self._fill()
+            for total in self._sums:
+                total.add(shard.weight)
+            self._forget()
+            self._buffers.end_shard(shard.number, shard.weight)
+        if self._missing and all(total.is_complete for total in self._sums):
+            self._sums = self._sums_over(self._missing.pop(0))
 
     def end_step(self) -> None:
         """Sums over the ranks, and hands the gradients to the parameters."""
-        for grad in self._grads:
-            self._communicator.tree_sum(grad, self._tree)
+        for i, grad in enumerate(self._grads):
+            sums = {block: kept[i] for block, kept in self._kept.items()} if self._again else {self._block: grad}
+            total = self._add_up(sums, grad)
+            if total is not grad:
+                grad[...] = backend_of(grad).xp.asarray(total)
         if self._carried is not None:
             for grad, carried in zip(self._grads, self._carried, strict=True):
                 grad += carried
         self._hand_out()
-        self._buffers.end_step(self._tree, self._leaves)
+        self._buffers.end_step(self._add_up, [*self._kept] if self._again else [self._block])
         note_trained(self._module())
 
     def void_step(self) -> None:
@@ -192,6 +214,23 @@ class LogicalReducer:
                 grad[...] = carried
             self._hand_out()
         self._buffers.void_step()
+
+    def begin_again(self, blocks: Sequence[tuple[range, int]]) -> None:
+        """Keeps the sums over the blocks that this rank has, and begins with the first that is missing."""
+        self._forget()
+        self._again = [*blocks]
+        mine = [block for block, rank in blocks if rank == self._communicator.rank]
+        self._missing = [block for block in mine if block not in self._kept]
+        if self._missing:
+            self._sums = self._sums_over(self._missing.pop(0))
+
+    def _add_up(self, sums: dict[range, Array], memory: Array) -> Array:
+        """The sum over all ranks of what each has for its blocks; where `memory` is written, it holds that sum."""
+        if self._again:
+            return sum_of_blocks(self._communicator, self._again, sums, memory)
+        total = sums.get(self._block, memory)
+        self._communicator.tree_sum(total, self._tree)
+        return total
 
     def _hand_out(self) -> None:
         """Gives the parameters the gradients that the headers say are set."""
@@ -208,6 +247,10 @@ class LogicalReducer:
     def _forget(self) -> None:
         for bucket in self._buckets:
             bucket.forget()
+
+
+# Sums over all ranks what each has for its blocks of shards; the second array is memory for the sum.
+AddUp: TypeAlias = Callable[[dict[range, Array], Array], Array]
 
 
 class _Leaf(NamedTuple):
@@ -232,7 +275,8 @@ class _Buffers:
         self._communicator = communicator
         self._tables = [m._buffers for m in module.modules() if m._buffers]
         self._before: list[Array] = []
-        self._leaves: list[_Leaf] = []
+        self._leaves: dict[int, _Leaf] = {}  # by the number of the shard
+        self._last: list[int] = []  # what the shard before has changed
 
     def _arrays(self) -> list[Array]:
         return [b._data for table in self._tables for b in table.values() if b is not None]
@@ -240,34 +284,39 @@ class _Buffers:
     def begin_step(self) -> None:
         """Remembers the buffers."""
         self._before = [array.copy() for array in self._arrays()]
-        self._leaves = []
+        self._leaves, self._last = {}, []
 
     def begin_shard(self) -> None:
         """Puts back what they were."""
-        if self._leaves:
-            for place in self._leaves[-1].values:
-                self._arrays()[place][...] = self._before[place]
+        for place in self._last:
+            self._arrays()[place][...] = self._before[place]
 
-    def end_shard(self, weight: float) -> None:
+    def end_shard(self, number: int, weight: float) -> None:
         """Remembers what a shard has changed."""
         pairs = enumerate(zip(self._arrays(), self._before, strict=True))
-        self._leaves.append(_Leaf(weight, {i: a.copy() for i, (a, before) in pairs if bool((a != before).any())}))
+        changed = {i: a.copy() for i, (a, before) in pairs if bool((a != before).any())}
+        self._leaves[number], self._last = _Leaf(weight, changed), [*changed]
 
-    def end_empty_shard(self) -> None:
+    def end_empty_shard(self, number: int) -> None:
         """A shard without samples changes nothing and counts for nothing."""
-        self._leaves.append(_Leaf(0.0, {}))
+        self._leaves[number] = _Leaf(0.0, {})
 
-    def end_step(self, tree: Any, leaves: int) -> None:
-        """Gives the buffers their values after the step."""
+    def end_step(self, add_up: AddUp, blocks: Sequence[range]) -> None:
+        """Gives the buffers their values after the step.
+
+        Args:
+            add_up: sums over the ranks.
+            blocks: of shards, which this rank has.
+        """
         if not self._before:
             return
         changed = np.zeros(len(self._before), np.uint8)
-        for leaf in self._leaves:
+        for leaf in self._leaves.values():
             changed[list(leaf.values)] = 1
         self._communicator.all_reduce(changed, ReduceOp.MAX)
         places = np.flatnonzero(changed).tolist()
         floating = [i for i in places if self._before[i].dtype.kind in "fV"]
-        self._write(floating, self._mean(floating, tree, leaves))
+        self._write(floating, self._mean(floating, add_up, blocks))
         others = [i for i in places if i not in floating]
         self._write(others, self._largest(others))
 
@@ -276,19 +325,24 @@ class _Buffers:
         for array, before in zip(self._arrays(), self._before, strict=True):
             array[...] = before
 
-    def _mean(self, places: list[int], tree: Any, leaves: int) -> Array:
-        packed = np.zeros(sum(self._before[i].size for i in places))
-        total = TreeSum(packed, leaves)
-        for leaf in self._leaves:
+    def _mean(self, places: list[int], add_up: AddUp, blocks: Sequence[range]) -> Array:
+        size = sum(self._before[i].size for i in places)
+        sums = {block: self._sum(places, block, size) for block in blocks if block}
+        return add_up(sums, np.zeros(size)) if places else np.zeros(0)
+
+    def _sum(self, places: list[int], block: range, size: int) -> Array:
+        """What the shards of a block made of these buffers, by their samples."""
+        packed = np.zeros(size)
+        total = TreeSum(packed, len(block))
+        for number in block:
+            leaf = self._leaves[number]
             packed[...] = self._pack(places, leaf, np.dtype("float64")) if leaf.weight else 0
             total.add(leaf.weight or 1.0)
-        if places:
-            self._communicator.tree_sum(packed, tree)
         return packed
 
     def _largest(self, places: list[int]) -> Array:
         start = self._pack(places, _Leaf(0.0, {}), np.dtype("int64"))
-        for leaf in self._leaves:
+        for leaf in self._leaves.values():
             np.maximum(start, self._pack(places, leaf, start.dtype), out=start)
         if places:
             self._communicator.all_reduce(start, ReduceOp.MAX)

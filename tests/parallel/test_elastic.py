@@ -106,6 +106,22 @@ class Mortal(Communicator):
         pass
 
 
+class Net(nn.Module):
+    """With batch normalisation, one that only some shards use."""
+
+    forwards: ClassVar[list[int]] = []  # of all ranks: the samples of each
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(6, 16), nn.BatchNorm1d(16), nn.Linear(16, 3)
+        self.rare = nn.BatchNorm1d(16)
+
+    def forward(self, x: Any) -> Any:
+        self.forwards.append(len(x))
+        y = self.norm(self.first(x))
+        return self.last(F.relu(self.rare(y) if float(x[:, 1].max()) > 0.8 else y))
+
+
 def train(
     plan: Plan,
     accumulate: bool = False,
@@ -117,7 +133,7 @@ def train(
     group = groups()
     mortal = Mortal(get_default(), plan, before, nodes)
     group.world = mortal
-    body = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+    body = Net()
     generator = np.random.default_rng(1)
     with distgrad.no_grad():
         for p in body.parameters():
@@ -162,7 +178,7 @@ def _mortal(monkeypatch: pytest.MonkeyPatch) -> None:
         return world if isinstance(world, Mortal) else None
 
     monkeypatch.setattr(_steps, "elastic_group", found)
-    for module in (_buddies, _zero):
+    for module in (_buddies, _logical, _zero):
         monkeypatch.setattr(module, "as_elastic", lambda group: group if isinstance(group, Mortal) else None)
     distgrad.manual_seed(3)
 
@@ -197,6 +213,23 @@ def spread() -> str:
 )
 def test_the_bits_of_an_undisturbed_run(ranks: int, plan: Plan, accumulate: bool, expected: dict[bool, str]) -> None:
     assert results(ranks, plan, accumulate) == {expected[accumulate]}
+
+
+@pytest.mark.parametrize(
+    ("plan", "again"),
+    [
+        ({}, 0),
+        ({3: [1]}, 2),  # what rank 1 had done
+        ({3: [0, 1, 2]}, 6),
+        ({3: [1], 4: [0]}, 5),  # and while that is done again, another one, who had done one of them
+        ({3: []}, 0),  # a failure that only one rank was told of
+    ],
+    ids=str,
+)
+def test_survivors_run_the_shards_of_the_dead_alone(plan: Plan, again: int) -> None:
+    Net.forwards.clear()
+    results(4, plan)
+    assert len(Net.forwards) == 4 * 8 + 2 * 4 + again  # two of six steps have four samples
 
 
 # ---- state that is spread over the ranks -------------------------------------------------------------------------
@@ -254,11 +287,17 @@ def test_without_agreement_ranks_part(monkeypatch: pytest.MonkeyPatch, expected:
 
 def test_void_steps_must_put_back_buffers(monkeypatch: pytest.MonkeyPatch, expected: dict[bool, str]) -> None:
     monkeypatch.setattr(_logical._Buffers, "void_step", lambda self: None)
-    assert expected[False] not in results(2, {2: [1]})
+    assert expected[False] not in results(2, {3: [0]})
 
 
-def test_void_steps_must_put_back_gradients(monkeypatch: pytest.MonkeyPatch, expected: dict[bool, str]) -> None:
-    monkeypatch.setattr(_logical.LogicalReducer, "void_step", lambda self: self._buffers.void_step())
+def test_void_steps_must_keep_earlier_gradients(monkeypatch: pytest.MonkeyPatch, expected: dict[bool, str]) -> None:
+    real = _logical.LogicalReducer.begin_again
+
+    def begin_again(self: Any, blocks: Any) -> None:
+        self._carried = None
+        real(self, blocks)
+
+    monkeypatch.setattr(_logical.LogicalReducer, "begin_again", begin_again)
     assert expected[True] not in results(2, {1: [1]}, accumulate=True)
 
 
@@ -273,8 +312,26 @@ def test_survivors_must_own_the_shards_of_the_dead(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(
         _steps, "owned", lambda shards, ranks: [range(2), range(4, 6), range(6, 8)] if ranks == 3 else real(8, ranks)
     )
-    with pytest.raises((AssertionError, IndexError)):
+    with pytest.raises((AssertionError, IndexError, KeyError)):
         assert results(4, {2: [1]}) == {expected[False]}
+
+
+@pytest.mark.parametrize("what", ["nothing", "a mixture"])
+def test_what_survivors_keep_must_be_their_sums(
+    what: str, monkeypatch: pytest.MonkeyPatch, expected: dict[bool, str]
+) -> None:
+    real = _logical.LogicalReducer._sums_over
+
+    def sums_over(self: Any, block: range) -> Any:
+        sums = real(self, block)
+        for total in sums:
+            total._keep = None
+        if what == "a mixture":  # what the sum over the ranks has left there
+            self._kept[block] = self._grads
+        return sums
+
+    monkeypatch.setattr(_logical.LogicalReducer, "_sums_over", sums_over)
+    assert expected[False] not in results(4, {2: [1]})
 
 
 def test_buddies_must_be_on_another_node(monkeypatch: pytest.MonkeyPatch) -> None:
