@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from distgrad.comm import get_default
 from distgrad.comm._threads import run_threads
-from distgrad.comm._tree import Tree, add_along, leaves, owned, tree_of
+from distgrad.comm._tree import Block, Tree, add_along, handed_over, leaves, owned, tree_of
 from distgrad.errors import CommError
 
 
@@ -35,6 +35,23 @@ def test_blocks_are_subtrees(shards: int, data: st.DataObject) -> None:
         assert len(block) & (len(block) - 1) == 0
         assert block.start % len(block) == 0
     assert max(map(len, blocks)) <= 2 * min(map(len, blocks)) or ranks == 1
+
+
+@given(st.integers(1, 20), st.data())
+def test_blocks_of_the_dead_are_handed_over(shards: int, data: st.DataObject) -> None:
+    workers = data.draw(st.integers(1, shards))
+    living = list(range(workers + data.draw(st.integers(0, 2))))  # also spares
+    blocks = [Block(*pair) for pair in zip(owned(shards, workers), living, strict=False)]
+    while len(living) > 1:
+        living.remove(data.draw(st.sampled_from(living)))
+        before, blocks = blocks, handed_over(blocks, living)
+        assert [block for block in before if block.rank in living] == [b for b in blocks if b in before]
+        assert list(itertools.chain(*(block.leaves for block in blocks))) == list(range(leaves(shards)))
+        assert {block.rank for block in blocks} <= set(living)
+        assert all(len(b.leaves) & (len(b.leaves) - 1) == 0 == b.leaves.start % len(b.leaves) for b in blocks)
+        more = [sum(len(b.leaves) for b in blocks if b.rank == rank and b not in before) for rank in living]
+        missing = [len(b.leaves) for b in before if b.rank not in living]
+        assert sum(more) == sum(missing) and max(more) - min(more) <= max([1, *missing])
 
 
 def test_three_ranks() -> None:

@@ -13,7 +13,7 @@ from distgrad.errors import AutogradError, CommError
 from distgrad.nn import functional as F
 from distgrad.nn.parallel import DistributedDataParallel
 from distgrad.parallel import ZeroRedundancyOptimizer, _tree_sum
-from distgrad.parallel._tree_sum import TreeSum
+from distgrad.parallel._tree_sum import TreeSum, sum_of_blocks
 from distgrad.utils.data import DataLoader, TensorDataset
 
 rng = np.random.default_rng(0)
@@ -253,3 +253,29 @@ def test_tree_sum_of_leaves(leaves: int, dtype: Any) -> None:
             array[...] = value
             total.add(weight)
         assert np.array_equal(array, below(0, leaves))
+
+
+def test_the_sum_of_blocks_that_lie_anywhere() -> None:
+    values = np.random.default_rng(2).standard_normal((8, 50)).astype(np.float32)
+    array, whole = np.empty(50, np.float32), np.empty(50, np.float32)
+
+    def part(leaves: range) -> Any:
+        total, result = TreeSum(array := np.empty(50, np.float32), len(leaves), keep := np.empty(50, np.float32)), keep
+        for number in leaves:
+            array[...] = values[number]
+            total.add(0.3)
+        assert total.is_complete and (array == keep).all()
+        return result
+
+    total = TreeSum(array, 8, whole)
+    for row in values:
+        array[...] = row
+        total.add(0.3)
+    blocks = [(range(4), 2), (range(4, 5), 0), (range(5, 6), 1), (range(6, 8), 0)]
+
+    def on_a_rank() -> bytes:
+        group = get_default()
+        mine = {leaves: part(leaves) for leaves, rank in blocks if rank == group.rank}
+        return bytes(sum_of_blocks(group, blocks, mine, array))
+
+    assert set(run_threads(3, on_a_rank)) == {bytes(whole)}
