@@ -156,8 +156,12 @@ class _GradWeight:
 
 
 def _fits(sizes: _Sizes, *arrays: Array) -> bool:
-    """Whether oneDNN is to compute this: float32, in up to 3 dimensions, and enough of it."""
-    return sizes.work >= SMALL and len(sizes.stride) <= 3 and all(a.dtype == np.float32 for a in arrays)
+    """Whether oneDNN is to compute this: float32, in up to 3 dimensions, and enough of it.
+
+    Images of one pixel are rows of a matrix, which a BLAS multiplies faster.
+    """
+    enough = sizes.work >= SMALL and math.prod(sizes.x[2:]) > 1
+    return enough and len(sizes.stride) <= 3 and all(a.dtype == np.float32 for a in arrays)
 
 
 class OneDnnConv:
