@@ -15,6 +15,7 @@ from ._norm import OneDnnNorm
 from ._optim import OneDnnOptim
 from ._pool import OneDnnPool
 from ._products import OneDnnProducts
+from ._rnn import OneDnnRnn
 from ._softmax import OneDnnSoftmax
 
 
@@ -57,7 +58,7 @@ class OneDnnKernels:
         self.norm = OneDnnNorm(core, numpy.norm)
         self.pool = OneDnnPool(core, numpy.pool)
         self.products = OneDnnProducts(core, numpy.products)
-        self.rnn = numpy.rnn
+        self.rnn = OneDnnRnn(core, numpy.rnn)
         self.softmax = OneDnnSoftmax(core, numpy.softmax)
         self.special = numpy.special
         self.ufuncs = numpy.ufuncs
