@@ -97,11 +97,12 @@ def test_of_a_size_that_is_taken(core: Core) -> None:
     """No threshold changed; primitives ran."""
     family = _rnn.OneDnnRnn(core, NUMPY_KERNELS.rnn)
     sizes = (32,) * 8
-    for kind in ("lstm", "gru"):
+    for kind in KINDS:
         arrays = layer(kind, sizes, 128, 128)
+        rest = options(kind, False)
         scaled = [a * np.float32(0.1) for a in arrays]
-        assert far(results(family, kind, scaled, sizes, False), in_float64(kind, scaled, sizes, False)) < 1e-5
-    assert core._local.thread is not None and len(core._local.thread.plans) > 6
+        assert far(results(family, kind, scaled, sizes, *rest), in_float64(kind, scaled, sizes, *rest)) < 1e-5
+    assert core._local.thread is not None and len(core._local.thread.plans) > 9
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -109,8 +110,8 @@ def test_of_a_size_that_is_taken(core: Core) -> None:
 def test_what_numpy_computes(core: Core, kind: str, case: str) -> None:
     """The same bits as the NumPy family, and no plan made."""
     family = _rnn.OneDnnRnn(core, NUMPY_KERNELS.rnn)
-    sizes = (40,) * 7 + (30,) if case == "lengths" else (2,) * 3 if case == "small" else (40,) * 8
-    arrays = layer(kind, sizes, 64, 96)
+    sizes = (32,) * 8 + (30,) if case == "lengths" else (2,) * 3 if case == "small" else (32,) * 8
+    arrays = layer(kind, sizes, 128, 128)
     if case == "float64":
         arrays = [a.astype(np.float64) for a in arrays]
     found = results(family, kind, arrays, sizes, *options(kind, False))
