@@ -65,12 +65,15 @@ def cpu_seconds(code: str) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-@pytest.mark.parametrize(("code", "most"), [("import distgrad", 0.5), ("import distgrad; distgrad.zeros(1)", 1.8)])
-def test_import_is_quick(code: str, most: float) -> None:
-    # Most of the time until the first tensor is the import of NumPy. A test on a busy machine can hold the ratio to it.
-    python(code)  # leaves compiled modules behind
-    ratios = [cpu_seconds(code) / cpu_seconds("import numpy") for _ in range(9)]
-    assert statistics.median(ratios) < most, ratios
+def test_import_is_quick() -> None:
+    # Most of the time until the first tensor is the import of NumPy. A test on a busy machine can hold the ratio to it,
+    # which is 1.7 on an idle one, and up to 1.9 where caches are shared with ten other processes.
+    most = {"import distgrad": 0.5, "import distgrad; distgrad.zeros(1)": 2.0}
+    python("import distgrad; distgrad.zeros(1)")  # leaves compiled modules behind
+    turns = [(cpu_seconds("import numpy"), {code: cpu_seconds(code) for code in most}) for _ in range(5)]
+    for code in most:
+        ratios = [ours[code] / numpys for numpys, ours in turns]
+        assert statistics.median(ratios) < most[code], (code, ratios)
 
 
 def test_import_leaves_numpy_alone() -> None:

@@ -2,18 +2,22 @@
 
 import re
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+import distgrad
 from tests.jobs import ROOT, Job, Mpi, installed_mpis
 
 EXAMPLES = ROOT / "examples"
+Alone = Callable[[str], tuple[str, Path]]
 
 # The arguments with which each example is over in seconds, and what its last lines must hold.
 TOY = {
     "linear_regression.py": ((), r"explained variance 0\.5[01]\d"),
-    "digits.py": (("--epochs", "2"), r"test accuracy +(9\d|100)\.\d+ %"),
+    "digits.py": (("--epochs", "2", "--save", "here.pt"), r"test accuracy +(9\d|100)\.\d+ %"),
     "char_gpt.py": (
         (
             *("--steps", "3", "--width", "32", "--depth", "1", "--context", "16"),
@@ -36,6 +40,18 @@ def arguments(name: str) -> list[str]:
     return [str(EXAMPLES / name), *TOY[name][0]]
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Alone:
+    """Runs an example as a plain script, once: what it prints, and where it ran."""
+
+    @cache
+    def run_alone(name: str) -> tuple[str, Path]:
+        directory = tmp_path_factory.mktemp("alone")
+        return run([sys.executable, *arguments(name)], directory), directory
+
+    return run_alone
+
+
 def test_no_example_is_forgotten() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(TOY)
 
@@ -46,8 +62,8 @@ def test_examples_are_short(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TOY)
-def test_runs_as_a_plain_script(name: str, tmp_path: Path) -> None:
-    output = run([sys.executable, *arguments(name)], tmp_path)
+def test_runs_as_a_plain_script(name: str, alone: Alone) -> None:
+    output, _ = alone(name)
     assert re.search(TOY[name][1], output), output
 
 
@@ -79,21 +95,18 @@ def share(output: str) -> float:
     return float(match[1])
 
 
-def test_digits_measures_its_communication(tmp_path: Path) -> None:
-    script = ["-m", "distgrad.launch", *arguments("digits.py")]
-    alone = share(run([sys.executable, *script], tmp_path))
-    assert alone < 2
+def test_digits_measures_its_communication(alone: Alone, tmp_path: Path) -> None:
+    undisturbed = share(alone("digits.py")[0])
+    assert undisturbed < 2
     for mpi in installed_mpis()[:1]:
-        delayed = share(run(mpi.job(2, *script, "--delay", "0.05"), tmp_path))
-        assert delayed > alone + 10  # rank 0 waits for the one that sleeps
+        job = mpi.job(2, "-m", "distgrad.launch", *arguments("digits.py"), "--delay", "0.05")
+        assert share(run(job, tmp_path)) > undisturbed + 10  # rank 0 waits for the one that sleeps
 
 
-def test_digits_writes_the_checkpoint_that_it_names(tmp_path: Path) -> None:
-    output = run([sys.executable, *arguments("digits.py"), "--save", "here.pt"], tmp_path)
+def test_digits_writes_the_checkpoint_that_it_names(alone: Alone) -> None:
+    output, directory = alone("digits.py")
     assert "checkpoint        here.pt" in output
-    import distgrad
-
-    state = distgrad.load(tmp_path / "here.pt")
+    state = distgrad.load(directory / "here.pt")
     assert state["features.0.weight"].shape == (16, 1, 3, 3)
     assert not any(key.startswith("module.") for key in state)
 
