@@ -91,6 +91,8 @@ def _await(process: "subprocess.Popen[bytes]", deadline: float, errors: IO[bytes
 def _ending(code: int, errors: str) -> str:
     if code < 0:
         return f"it dies of {signal.Signals(-code).name}"
+    if "Local abort before MPI_INIT" in errors:  # the reason goes another way: through mpirun, to the screen
+        return f"Open MPI gives up in MPI_Init, with status {code}; what it says on this screen, above, is the reason"
     lines = [line.strip("\0 ") for line in errors.splitlines()]
     return f"it ends with status {code} ({next(filter(None, reversed(lines)), 'no message')})"
 

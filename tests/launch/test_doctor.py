@@ -394,6 +394,15 @@ def test_a_trial_that_fails_says_why() -> None:
     assert trial("raise SystemExit(7)").problem == "it ends with status 7 (no message)"
 
 
+def test_open_mpi_has_given_its_reason_to_mpirun() -> None:
+    """What the trial itself sees of it does not help anybody."""
+    last = "[a:7] Local abort before MPI_INIT completed completed successfully, but am not able to aggregate error messages"
+    problem = trial(f"import sys; print({last!r}, file=sys.stderr); sys.exit(14)").problem
+    assert problem == (
+        "Open MPI gives up in MPI_Init, with status 14; what it says on this screen, above, is the reason"
+    )
+
+
 def test_the_places_without_a_library_are_not_listed() -> None:
     none = "cannot load MPI library\n" + "".join(
         f"{name}: cannot open shared object file: No such file\n" for name in PLACES
