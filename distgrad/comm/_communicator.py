@@ -439,9 +439,9 @@ class Communicator(HostCollectives):
         """Raise CommError, on every rank, unless each rank gets as much from each other as that one sends."""
         sent, ones = np.empty(self.size, np.int64), [1] * self.size
         self._all_to_all(sent, np.array(puts, np.int64), ones, ones)
-        differs = np.array([sent.tolist() != gets], np.uint8)
-        self._all_reduce(differs, ReduceOp.MAX)
-        if not differs[0]:
+        differs = np.empty(self.size, np.uint8)  # gathered, for a reduction has to be the first step of a call
+        self._all_gather(differs, np.array([sent.tolist() != gets], np.uint8))
+        if not differs.any():
             return
         table = np.empty((self.size, 2, self.size), np.int64)
         self._all_gather(table.reshape(-1), np.array([gets, puts], np.int64).reshape(-1))

@@ -5,10 +5,12 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import pytest
 
 from distgrad._typing import Array
 from distgrad.comm import Communicator, ReduceOp
 from distgrad.comm._tree import owned, tree_of
+from distgrad.errors import CommError
 
 SIZES = (0, 1, 7, 4099, 300_001)  # empty, one, odd, just more than 16 KiB of float32, more than one `STAGE`
 STAGE = 1 << 20  # what the tests let pass through a lane of shared memory at one time, in bytes
@@ -217,6 +219,17 @@ def check_all_to_all(group: Communicator, n: int, dtype: str) -> None:
     assert np.array_equal(result, np.concatenate(sent).astype(dtype_of(dtype)))
 
 
+def check_counts_that_do_not_fit(group: Communicator) -> None:
+    """All ranks hear of it, also those whose own counts fit."""
+    for turn in range(3):
+        part = group.split(0)
+        assert part is not None
+        gets = [1] * part.size
+        gets[0] += part.rank == turn % part.size
+        with pytest.raises(CommError, match=f"rank 0 sends 1 to rank {turn % part.size}, which takes 2"):
+            part.all_to_all(np.zeros(sum(gets)), np.zeros(part.size), gets, [1] * part.size)
+
+
 def check_point_to_point(group: Communicator, n: int, dtype: str) -> None:
     """A ring in which everybody receives and sends at once, then messages that overtake each other by tag."""
     if group.size == 1:
@@ -355,7 +368,14 @@ def cases() -> list[tuple[str, Callable[[Communicator], None]]]:
     for n in (10, 50_000):
         add(check_slices, n)
         add(check_mixed_memory, n)
-    for check in (check_objects, check_split, check_async, check_statistics, check_many_small):
+    for check in (
+        check_counts_that_do_not_fit,
+        check_objects,
+        check_split,
+        check_async,
+        check_statistics,
+        check_many_small,
+    ):
         add(check)
     return found
 
