@@ -1,6 +1,8 @@
 """The contract of every communication backend: collectives over flat raw buffers."""
 
 import itertools
+import os
+import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -40,6 +42,10 @@ class Options:
     stall_warn: float = DEFAULT_STALL_WARN
     device: str | None = None
     cuda_aware: bool | None = None
+
+
+# Every group of this process.
+_groups: "weakref.WeakSet[Communicator]" = weakref.WeakSet()
 
 
 class Communicator(HostCollectives):
@@ -82,6 +88,7 @@ class Communicator(HostCollectives):
         self._transport: DeviceTransport | None = None  # of buffers on a device, once there was one
         self._broken: str | None = None  # why the group cannot be used any more
         self._failure = ""
+        _groups.add(self)
         self._call = Call(Kind.NONE)
 
     @property
@@ -463,3 +470,13 @@ class Communicator(HostCollectives):
         lengths = np.empty(self.size, np.int64)
         self._all_gather(lengths, np.array([data.size], np.int64))
         return lengths, int(lengths.max())
+
+
+def _disown() -> None:
+    """A forked child would speak for its parent in memory that ranks share, and both would come to every meeting."""
+    for group in list(_groups):
+        if group.size > 1:
+            group._broken = f"this process was forked from rank {group.rank} and is no rank; use it in that one only"
+
+
+os.register_at_fork(after_in_child=_disown)

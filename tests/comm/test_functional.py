@@ -1,5 +1,7 @@
 """The functions of torch.distributed, on one rank and on three."""
 
+import os
+import warnings
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -177,6 +179,30 @@ def test_ranks_that_take_more_or_less_than_is_sent() -> None:
                 dist.all_to_all_single(np.zeros(sum(gets)), np.zeros(3 * (rank + 2)), gets, [rank + 2] * 3)
 
         on(3)(check)
+
+
+def test_a_forked_child_is_no_rank() -> None:
+    """Or it would take its parent's place in a collective."""
+
+    def check() -> None:
+        if dist.get_rank() == 0:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads, of which the child ends
+                child = os.fork()
+            if child == 0:
+                os._exit(_status_of_a_barrier())
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        dist.barrier()
+
+    on(2)(check)
+
+
+def _status_of_a_barrier() -> int:
+    try:
+        dist.barrier()
+    except CommError as error:
+        return 7 if "was forked from rank 0 and is no rank" in str(error) else 8
+    return 9
 
 
 def test_point_to_point() -> None:
