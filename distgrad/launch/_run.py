@@ -17,7 +17,7 @@ from .._snapshot import Snapshot
 from .._survivors import Survivors, survive
 from ..comm import _abort
 from ..comm._last_words import log_to
-from ..errors import CommError, LaunchError
+from ..errors import CommError, LaunchError, PeerLostError
 from . import _env
 from ._chaos import of_rank, read
 from ._log import redirect
@@ -108,9 +108,12 @@ def _meet() -> None:
 
     Raises:
         LaunchError: the ranks cannot communicate.
+        PeerLostError: one has ended meanwhile; its own end is what there is to tell.
     """
     try:
         world = comm.get_default()
+    except PeerLostError:
+        raise
     except CommError as error:
         raise LaunchError(str(error)) from error
     single_node = job.local_size == job.world_size

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from distgrad.launch import _deaths
+from distgrad.errors import BackendUnavailableError, CommError, LaunchError, PeerLostError
+from distgrad.launch import _deaths, _run
 from distgrad.launch._deaths import Death, Deaths
 from tests.jobs import clean_environment
 
@@ -118,3 +119,19 @@ def test_a_job_that_ends_in_peace() -> None:
     assert deaths.first() is None
     assert time.monotonic() - start < 2
     assert sys.platform != "linux" or len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(
+    ("error", "shown_as"), [(PeerLostError, PeerLostError), (BackendUnavailableError, LaunchError)]
+)
+def test_a_peer_that_dies_at_the_first_meeting_speaks_first(
+    error: type[CommError], shown_as: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of the launcher is shown at once, that of a lost peer after a moment, in which the cause is told."""
+
+    def get_default() -> None:
+        raise error("planted")
+
+    monkeypatch.setattr(_run.comm, "get_default", get_default)
+    with pytest.raises(shown_as, match="planted"):
+        _run._meet()
