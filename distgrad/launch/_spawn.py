@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from operator import attrgetter
 from types import FrameType
 from typing import NamedTuple
 
@@ -265,13 +266,15 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 def _conclude(ending: Ending, request: Request) -> None:
     """Say why the job ended, the cause last, where the eye falls."""
     told = not request.is_alone and goes_on_in_place(request)  # `_attend` has shown all but the last line
-    if ending.reports:
+    if ending.reports and told:  # the job has survived all failures but the last
+        newest = max(ending.reports, key=attrgetter("time"))
+        print(with_rank(newest._replace(text=newest.text.rstrip().splitlines()[-1])), end="", file=sys.stderr)
+    elif ending.reports:
         first, *others = ending.reports
-        for report in others if not told else ():
+        for report in others:
             if report.text != first.text:
                 print(with_rank(report._replace(text=report.text.rstrip().splitlines()[-1])), end="", file=sys.stderr)
-        last = first.text.rstrip().splitlines()[-1]
-        print(with_rank(first._replace(text=last) if told else first), end="", file=sys.stderr)
+        print(with_rank(first), end="", file=sys.stderr)
     if ending.status == KEYBOARD_INTERRUPT_CODE and not ending.reports:
         print("distgrad.launch: KeyboardInterrupt", file=sys.stderr)
     elif ending.unexplained and not request.is_alone and (ending.death is not None or not ending.reports):

@@ -22,7 +22,7 @@ from ..optim._flat import FlatOptimizer
 from ..optim._optimizer import Closure, Group, Params, call_closure
 from ._buddies import AfterDeaths, until_agreed
 from ._join import Joinable, JoinHook, Message, Step
-from ._share_state import Entry, cut, gathered, own_entries
+from ._share_state import Entry, cut, gathered, on_all_ranks, own_entries
 from ._shares import Part, Shares
 
 
@@ -222,8 +222,11 @@ class ZeroRedundancyOptimizer(Optimizer, Joinable):
 
     def _entries(self, shares: Shares, optimizer: Optimizer, root: int | None) -> Iterator[tuple[int, Entry]]:
         """The whole entries of all parameters, by number, on one rank or on all. A collective call."""
-        own = own_entries(shares, optimizer)
-        for number, p in enumerate(self._parameters()):
+        own, parameters = own_entries(shares, optimizer), list(self._parameters())
+        if root is None:
+            yield from on_all_ranks(parameters, own, self.process_group, self._scalars)
+            return
+        for number, p in enumerate(parameters):
             entry = gathered(p, own.get(p, []), self.process_group, root, self._scalars)
             if entry:
                 yield number, entry

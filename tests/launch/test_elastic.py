@@ -210,8 +210,8 @@ def test_a_whole_node_dies() -> None:
 
 @needs_openmpi
 def test_both_copies_of_sharded_state_are_lost(tmp_path: Path) -> None:
-    """It is said, and the newest checkpoint leads to the same end."""
-    chaos = "kill@rank=0,step=5; kill@rank=2,step=5"
+    """It is said last, and the newest checkpoint leads to the same end."""
+    chaos = "exc@rank=0,step=5; kill@rank=2,step=5"
     outcome = state_job(ELASTIC[0], "--zero", chaos=chaos, ranks=4)
     assert outcome.code == 1 and "sha256" not in outcome.output
     assert "CommError: ZeroRedundancyOptimizer: ranks 0 and 2 have died together" in outcome.last_line
