@@ -68,7 +68,8 @@ class DistributedDataParallel(Module, Joinable):
         static_graph: every pass uses the same parameters. Only communication hooks gain by it: one small message less.
         overlap: reduce buckets in the background as soon as they are complete, during backward. None means yes on a
             GPU, and no on CPUs, where ranks need all cores for backward itself. It is never done where SyncBatchNorm
-            communicates during backward, with `check_for_nan`, or within `join`.
+            communicates during backward, with `check_for_nan`, within `join`, or while another model of these ranks
+            waits for its backward pass. Models must be called in the same order on every rank.
         weight_by_samples: take a sharded loader's word for how many samples each rank has.
         logical_shards: into how many parts each step of `DataLoader.steps` is cut, so that gradients do not depend on
             the number of ranks, to the last bit; see `_logical.py`. At least as many as ranks.

@@ -12,7 +12,8 @@ the mean it is non-zero where any rank has one. So a parameter that is unused he
 that is unused everywhere keeps ``grad = None``, and no rank ever waits for a gradient that does not come.
 
 Without overlap all buckets of an arena are reduced at once when backward is over, because they lie side by side. With
-overlap a bucket is reduced in the background as soon as it and all before it are complete.
+overlap a bucket is reduced in the background as soon as it and all before it are complete. Not so while another model
+of the same ranks waits for its backward pass: which of the two is complete first may differ from rank to rank.
 """
 
 import itertools
@@ -43,6 +44,9 @@ from ._settings import Settings
 from ._sparse_mean import average_rows, scale_rows, sparse_weights
 from ._sync_batchnorm import SyncBatchNorm
 from ._watch import Watch
+
+# The reducers of each group: they share its queue of collectives.
+_reducers: "weakref.WeakKeyDictionary[Communicator, weakref.WeakSet[Reducer]]" = weakref.WeakKeyDictionary()
 
 
 class Reducer:
@@ -113,6 +117,7 @@ class Reducer:
             for number, p in enumerate(self.trained)
         ]
         weakref.finalize(self, _remove, handles)
+        _reducers.setdefault(communicator, weakref.WeakSet()).add(self)
 
     def _build_arenas(self, order: Sequence[int]) -> list[Arena]:
         on_host = all(p.device.type == "cpu" for p in self.trained)
@@ -200,13 +205,18 @@ class Reducer:
         if not self._queued:
             self._queued, self._seen = True, False
             self._wait()  # for what a pass that broke off has left
-            self._early = self.overlap and self._joined is None  # those who have joined would not expect it
+            # Those who have joined would not expect it, and the order among several models is that of their ends.
+            self._early = self.overlap and self._joined is None and not self._others_wait()
             if self._early:
                 for span in self.spans:
                     span.expect()
             self._listens[0] = self._early or (self.arrived is not None and not self.reductions)
             self.record.begin(self.communicator.statistics)
         queue_callback(self._finish)
+
+    def _others_wait(self) -> bool:
+        """Whether another model of these ranks may be part of the pass under way."""
+        return any(other is not self and (other._armed or other._queued) for other in _reducers[self.communicator])
 
     def on_gradient(self, number: int) -> None:
         """The gradient of a parameter is complete."""

@@ -45,8 +45,9 @@ class ZeroRedundancyOptimizer(Optimizer, Joinable):
             share.
         overlap_with_ddp: as in torch, but only False is supported.
         shard_gradients: let a DistributedDataParallel of the same ranks leave only this rank's part of the mean
-            gradients here, which is all that a step needs and a part of the communication (ZeRO's second stage). The
-            rest of every ``.grad`` then does not count; ``nn.utils.clip_grad_norm_`` knows that.
+            gradients here, which is all that a step needs (ZeRO's second stage). The rest of every ``.grad`` then does
+            not count; ``nn.utils.clip_grad_norm_`` knows that. It saves communication on backend shm, where a rank sums
+            its part alone; backend mpi sums a copy of everything. Gradients keep their memory on either.
         defaults: the hyperparameters, passed on to `optimizer_class`.
 
     Attributes:

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 import distgrad as dg
-from distgrad import Parameter
+from distgrad import Parameter, Tensor
 from distgrad.comm import run_threads
 from distgrad.errors import AutogradError, DeviceError
 from distgrad.futures import Future
@@ -15,7 +16,7 @@ from distgrad.parallel import DistributedDataParallel, default_hooks
 from distgrad.parallel._reducer import Reducer
 from distgrad.parallel._settings import Settings
 from tests.parallel import scenarios, scenarios_join, scenarios_reduction
-from tests.parallel.models import Net, close, grads, loss, whole_batch
+from tests.parallel.models import Net, close, grads, loss, values, whole_batch
 
 SCENARIOS = scenarios.SCENARIOS
 PLAIN = [s for s in SCENARIOS if s.__module__ == scenarios.__name__]
@@ -112,6 +113,44 @@ def test_hooks_that_return_what_is_no_gradient(hook: Any, message: str) -> None:
             loss(model(x), y).backward()
 
     run_threads(2, on_rank)
+
+
+class Branches(Module):
+    """Two layers, of which a call may leave out the second."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.first, self.second = (Parameter(values(seed + i, 64, 64)) for i in range(2))
+
+    def forward(self, x: Tensor, whole: bool) -> Tensor:
+        x = x @ self.first
+        return x @ self.second if whole else x
+
+
+def gradients_of_two(overlap: bool) -> list[Any]:
+    """Of two models in one backward pass, step by step, when only rank 0 uses all of the younger one."""
+    models = [DistributedDataParallel(Branches(10 * i), overlap=overlap, bucket_cap_mb=0.001) for i in range(2)]
+    rank = models[0].process_group.rank
+    steps = []
+    for step in range(3):
+        x = values(100 + rank + 2 * step, 4, 64)
+        (models[0](x, True).sum() + models[1](x, rank == 0).sum()).backward()
+        steps.append([p.grad.numpy().copy() for model in models for p in model.parameters()])
+        for model in models:
+            model.zero_grad()
+    return steps
+
+
+def test_two_models_in_one_pass() -> None:
+    """With overlap the spans of one model met those of the other, which have the same size."""
+    want, got = (run_threads(2, lambda overlap=overlap: gradients_of_two(overlap)) for overlap in (False, True))
+    assert np.array_equal(got, want)
+
+
+def test_two_models_that_do_not_wait_for_each_other_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distgrad.parallel._reducer.Reducer._others_wait", lambda self: False)
+    with pytest.raises(AssertionError):
+        test_two_models_in_one_pass()
 
 
 def done(value: object) -> Future[Any]:
