@@ -49,10 +49,15 @@ def test_shared_memory_between_threads(case: Callable[[Communicator], None], siz
     run_threads(size, lambda: on_shared_memory(case))
 
 
-@pytest.mark.parametrize("nodes", [(0, 1, 1), (0, 0, 1, 1)], ids=str)
 @each_case
-def test_nodes_of_threads(case: Callable[[Communicator], None], nodes: tuple[int, ...]) -> None:
-    run_nodes(nodes, case)
+def test_nodes_of_threads(case: Callable[[Communicator], None]) -> None:
+    run_nodes((0, 1, 1), case)
+
+
+# All cases run on two nodes of two processes: tests/mpi/test_comm_conformance.py.
+@pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES if "-300001" in name])
+def test_two_nodes_of_two_threads(case: Callable[[Communicator], None]) -> None:
+    run_nodes((0, 0, 1, 1), case)
 
 
 # ---- the suite against planted bugs ----------------------------------------------------------------------------------
