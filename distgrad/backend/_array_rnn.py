@@ -15,6 +15,7 @@ from itertools import accumulate
 from typing import Any
 
 from .._typing import Array
+from ._rnn_cells import simple_slopes
 
 
 def _steps(sizes: Sequence[int], reverse: bool) -> Iterator[tuple[int, slice]]:
@@ -248,7 +249,6 @@ class ArrayRnn:
             hidden, d = dh[:n], dz[rows]
             if g is not None:
                 hidden += g[rows]
-            slope = out[rows] > 0 if by_relu else 1 - out[rows] * out[rows]
-            xp.multiply(hidden, slope, out=d)
+            simple_slopes(xp, out[rows], hidden, by_relu, d)
             xp.matmul(d, wh, out=hidden)
         return xp.matmul(dz, wx), dh, xp.matmul(dz.T, x), xp.matmul(dz.T, before), self._column_sums(dz)

@@ -216,8 +216,7 @@ def _check(name: str, x: Any, states: tuple[Any, ...], params: Sequence[Any], ba
         if state._data.ndim != 3 or state._data.shape[1] != batch:
             raise ShapeError(
                 f"{name}: expected a state of shape (layers * directions, {batch}, hidden size) for a batch of "
-                f"{batch}, got "
-                f"{list(state._data.shape)}"
+                f"{batch}, got {list(state._data.shape)}"
             )
 
 
@@ -319,19 +318,9 @@ def gru(
     with one state.
     """
     out, (h,) = _run(
-        Gru,
-        "gru",
-        input,
-        (hx,),
-        params,
-        has_biases,
-        num_layers,
-        dropout,
-        train,
-        bidirectional,
-        batch_first,
+        Gru, "gru", input, (hx,), params, has_biases, num_layers, dropout, train, bidirectional, batch_first,
         batch_sizes,
-    )
+    )  # fmt: skip
     return out, h
 
 
