@@ -71,10 +71,10 @@ def _mpi_of(python: str) -> Mpi | None:
 
 
 def clean_environment() -> dict[str, str]:
-    """This environment without what pytest, a job around it or distgrad put there."""
+    """This environment without what pytest, a job around it or distgrad put there; NumPy computes, if not asked otherwise."""
     ours = ("PYTEST", "PMI", "MPI_", "OMPI_", "PMIX", "DISTGRAD_", "OMP_", "OPENBLAS_NUM", "MKL_NUM", "PYTHONDONTWRITE")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return {**environment, "PYTHONPATH": str(ROOT)}
+    return {**environment, "PYTHONPATH": str(ROOT), "DISTGRAD_ONEDNN": os.environ.get("DISTGRAD_ONEDNN", "0")}
 
 
 class Job:
