@@ -71,7 +71,7 @@ def _mpi_of(python: str) -> Mpi | None:
 
 
 def clean_environment() -> dict[str, str]:
-    """This environment without what pytest, a job around it or distgrad put there; NumPy computes, if not asked otherwise."""
+    """This environment without what pytest, a job around it or distgrad put there; kernels are NumPy's."""
     ours = ("PYTEST", "PMI", "MPI_", "OMPI_", "PMIX", "DISTGRAD_", "OMP_", "OPENBLAS_NUM", "MKL_NUM", "PYTHONDONTWRITE")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {**environment, "PYTHONPATH": str(ROOT), "DISTGRAD_ONEDNN": os.environ.get("DISTGRAD_ONEDNN", "0")}
