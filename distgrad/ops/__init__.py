@@ -95,9 +95,7 @@ from ._decompose import eigh as eigh
 from ._decompose import eigvalsh as eigvalsh
 from ._decompose import inv as inv
 from ._decompose import logdet as logdet
-from ._decompose import matrix_power as matrix_power
 from ._decompose import matrix_rank as matrix_rank
-from ._decompose import multi_dot as multi_dot
 from ._decompose import pinv as pinv
 from ._decompose import qr as qr
 from ._decompose import slogdet as slogdet
@@ -264,6 +262,8 @@ from ._masked import masked_select as masked_select
 from ._masked import nonzero as nonzero
 from ._masked import nonzero_static as nonzero_static
 from ._masked import zero_ as zero_
+from ._matrix_products import matrix_power as matrix_power
+from ._matrix_products import multi_dot as multi_dot
 from ._memory import clone as clone
 from ._memory import contiguous as contiguous
 from ._memory import detach as detach

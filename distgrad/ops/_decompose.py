@@ -1,8 +1,7 @@
 """Inverses, determinants and decompositions of stacks of matrices (..., n, m), by LAPACK.
 
 The gradients are those collected in M. Giles, "Collected matrix derivative results for forward and reverse mode
-algorithmic
-differentiation" (2008); for the singular values of matrices that are not square, J. Townsend's note of 2016.
+algorithmic differentiation" (2008); for singular values of matrices that are not square, J. Townsend's note of 2016.
 """
 
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -238,7 +237,8 @@ class SvdOp(Op):
         return main if result is None else result + main
 
 
-def _matrices(t: Any, name: str, square: bool = True) -> Any:
+def matrices(t: Any, name: str, square: bool = True) -> Any:
+    """The argument of linalg.`name` as a tensor of (square) matrices."""
     t = tensor_of(t, f"linalg.{name}")
     shape = t._data.shape
     if len(shape) < 2 or (square and shape[-1] != shape[-2]):
@@ -254,7 +254,7 @@ def inv(A: "Tensor") -> "Tensor":
     Raises:
         LinAlgError: one is singular.
     """
-    return apply1(Inverse, _matrices(A, "inv"))
+    return apply1(Inverse, matrices(A, "inv"))
 
 
 @op(name="linalg.solve", method=False)
@@ -269,7 +269,7 @@ def solve(A: "Tensor", B: "Tensor", *, left: bool = True) -> "Tensor":
     Raises:
         LinAlgError: a matrix is singular.
     """
-    a, b = _matrices(A, "solve"), tensor_of(B, "linalg.solve")
+    a, b = matrices(A, "solve"), tensor_of(B, "linalg.solve")
     need_same_dtype("linalg.solve", A=a, B=b)
     is_vector = b._data.ndim == 1 or b._data.shape == a._data.shape[:-1]
     rows = b._data.shape[-1 if is_vector or not left else -2] if b._data.ndim else 0
@@ -286,13 +286,13 @@ def solve(A: "Tensor", B: "Tensor", *, left: bool = True) -> "Tensor":
 @op()
 def det(input: "Tensor") -> "Tensor":
     """The determinants of square matrices."""
-    return apply1(Det, _matrices(input, "det"))
+    return apply1(Det, matrices(input, "det"))
 
 
 @op()
 def slogdet(input: "Tensor") -> SignLogDet:
     """The sign of the determinants and the logarithms of their sizes, as ``(sign, logabsdet)``."""
-    return SignLogDet(*apply(SlogDet, (_matrices(input, "slogdet"),)))
+    return SignLogDet(*apply(SlogDet, (matrices(input, "slogdet"),)))
 
 
 @op()
@@ -309,7 +309,7 @@ def cholesky(A: "Tensor", *, upper: bool = False) -> "Tensor":
     Raises:
         LinAlgError: a matrix is not positive-definite.
     """
-    lower = apply1(Cholesky, _matrices(A, "cholesky"))
+    lower = apply1(Cholesky, matrices(A, "cholesky"))
     return mT(lower) if upper else lower
 
 
@@ -321,7 +321,7 @@ def eigh(A: "Tensor", UPLO: str = "L") -> Eigh:
         A: (..., n, n).
         UPLO: which triangle is read, ``"L"`` or ``"U"``.
     """
-    return Eigh(*apply(EighOp, (_matrices(A, "eigh"),), (UPLO,)))
+    return Eigh(*apply(EighOp, (matrices(A, "eigh"),), (UPLO,)))
 
 
 @op(name="linalg.eigvalsh", method=False)
@@ -335,7 +335,7 @@ def qr(A: "Tensor", mode: str = "reduced") -> QR:
     """The orthonormal Q and the upper triangular R with ``A = Q @ R``, in reduced form."""
     if mode != "reduced":
         raise ValueError(f"linalg.qr: expected mode='reduced', got {mode!r}; the other forms are not supported")
-    return QR(*apply(QrOp, (_matrices(A, "qr", square=False),)))
+    return QR(*apply(QrOp, (matrices(A, "qr", square=False),)))
 
 
 class FullSvdOp(Op):
@@ -369,7 +369,7 @@ def svd(A: "Tensor", full_matrices: bool = True) -> SVD:
         full_matrices: whether U is (n, n) and Vh (m, m), or U (n, k) and Vh (k, m) with ``k = min(n, m)``: the
         reduced form.
     """
-    t = _matrices(A, "svd", square=False)
+    t = matrices(A, "svd", square=False)
     full = full_matrices and t._data.shape[-1] != t._data.shape[-2]
     return SVD(*apply(FullSvdOp if full else SvdOp, (t,)))
 
@@ -410,47 +410,3 @@ def matrix_rank(
     """How many singular values are above the threshold of `pinv`."""
     s = svdvals(A).detach()
     return sum_of(s > _threshold(A, s, atol, rtol), -1)
-
-
-@op()
-def matrix_power(input: "Tensor", n: int) -> "Tensor":
-    """The n-th power of square matrices, by repeated squaring; of the inverses for negative n."""
-    t = _matrices(input, "matrix_power")
-    if n < 0:
-        t, n = inv(t), -n
-    if n == 0:
-        identity = np.broadcast_to(np.eye(t._data.shape[-1]), t._data.shape)
-        return t.new_tensor(identity)  # type: ignore[no-any-return]
-    result = None
-    while n:
-        if n & 1:
-            result = t if result is None else matmul(result, t)
-        n >>= 1
-        if n:
-            t = matmul(t, t)
-    assert result is not None
-    return result.clone() if result is input else result
-
-
-@op(name="linalg.multi_dot", method=False)
-def multi_dot(tensors: Any) -> "Tensor":
-    """The product of several matrices, in the order that takes the fewest multiplications; the ends may be vectors."""
-    parts = [tensor_of(t, "linalg.multi_dot") for t in tensors]
-    sizes = [t._data.shape[0] if t._data.ndim > 1 else 1 for t in parts[:1]] + [t._data.shape[0] for t in parts[1:]]
-    sizes.append(parts[-1]._data.shape[1] if parts[-1]._data.ndim > 1 else 1)
-    return _best_product(parts, sizes, 0, len(parts) - 1, {})[1]()  # type: ignore[no-any-return]
-
-
-def _best_product(parts: list[Any], sizes: list[int], i: int, j: int, known: dict[tuple[int, int], Any]) -> Any:
-    """The cost of multiplying parts i to j, and a function that does it."""
-    if i == j:
-        return 0, lambda: parts[i]
-    if (i, j) not in known:
-        options = []
-        for k in range(i, j):
-            left, right = _best_product(parts, sizes, i, k, known), _best_product(parts, sizes, k + 1, j, known)
-            cost = left[0] + right[0] + sizes[i] * sizes[k + 1] * sizes[j + 1]
-            options.append((cost, k, left[1], right[1]))
-        cost, _, first, second = min(options, key=lambda option: option[:2])
-        known[i, j] = cost, lambda: matmul(first(), second())
-    return known[i, j]
