@@ -12,6 +12,7 @@ import signal
 import struct
 import threading
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from socket import socket
 from typing import NamedTuple
@@ -94,8 +95,12 @@ class Deaths:
         """Whether a rank has ended so far."""
         return bool(self._ended)
 
-    def first(self) -> Death | None:
-        """The rank whose end ended the job; None where that is not known. To be called when mpirun has ended."""
+    def first(self, done: Collection[int] = ()) -> Death | None:
+        """The rank whose end ended the job; None where that is not known. To be called when mpirun has ended.
+
+        Args:
+            done: the ranks that have said that they came to the end of their program.
+        """
         if self._thread.ident is None:
             return None
         self._thread.join()
@@ -106,7 +111,7 @@ class Deaths:
         for connection in self._connections:
             connection.close()
         self._poll.close()
-        return _cause(ends)
+        return _cause(ends, done)
 
     def _await_statuses(self) -> None:
         """Give init a moment to take note of ranks that mpirun has left to it."""
@@ -163,7 +168,7 @@ class Deaths:
                 self._ended[rank] = time.monotonic()
 
 
-def _cause(ends: list[tuple[float, Death]]) -> Death | None:
+def _cause(ends: list[tuple[float, Death]], done: Collection[int] = ()) -> Death | None:
     """The death that led to the others, of all with their times, in the order in which they happened."""
     first = next(((at, death) for at, death in ends if death.status != 0), None)
     if first is None:
@@ -171,7 +176,8 @@ def _cause(ends: list[tuple[float, Death]]) -> Death | None:
     near = [death for at, death in ends if abs(at - first[0]) < _AT_ONCE]
     crashed = [death for death in near if death.status not in (0, *_BY_MPIRUN)]
     # os._exit(0), which mpirun takes for a crash: otherwise ranks end together, see comm/diagnosis/_farewell.py
-    left = [death for at, death in ends if death.status == 0 and 0 <= first[0] - at < _SOON]
+    zero = [(at, death) for at, death in ends if death.status == 0 and death.rank not in done]
+    left = [death for at, death in zero if 0 <= first[0] - at < _SOON]
     return (crashed or left or _odd_one(near) or [first[1]])[0]
 
 

@@ -210,7 +210,7 @@ def _run(
         return Ending(KEYBOARD_INTERRUPT_CODE, before, began=True, interrupted=True)
     finally:
         _end(process)
-        first = deaths.first()
+        first = deaths.first(inbox.done())
     if elastic:
         attend.join()
     if elastic and inbox.done():

@@ -37,6 +37,14 @@ def test_the_cause(seen: list[tuple[float, int, int | None]], rank: int | None) 
     assert (cause and cause.rank) == rank
 
 
+def test_who_has_come_to_the_end_of_its_program_is_no_cause() -> None:
+    """Rank 3 is killed in the moment in which rank 2, whose program is over, ends."""
+    ends = [(1.0, Death(2, 102, 0)), (1.1, Death(3, 103, KILLED)), (1.11, Death(0, 100, KILLED))]
+    for done, rank in (([], 2), ([2], 3)):
+        cause = _deaths._cause(ends, done)
+        assert cause is not None and cause.rank == rank
+
+
 @pytest.mark.parametrize(
     ("status", "code", "text"),
     [
