@@ -1,8 +1,8 @@
 """Recurrent layers by oneDNN's matrix products, with weights packed once for all steps.
 
-Float32 sequences of one length go here; all else goes to the NumPy family. On an x86 core with AVX-512 an LSTM takes
-0.8 of NumPy's time, a GRU 0.65 to 0.85. oneDNN's own primitives for whole sequences, which torch uses for the LSTM,
-take as long: what counts is the products.
+Float32 sequences of one length go here; all else goes to the NumPy family. On one core with AVX-512 a training step of
+a character model (32 x 64, width 256) takes 0.85 of NumPy's time by LSTM, 0.78 by GRU and by tanh. oneDNN's own
+primitives for whole sequences are not used here; torch's LSTM uses them, and its step is 0.1 faster than ours.
 
 A step's input, the state before it and a 1 for the bias lie side by side in a row of `joint`, padded to whole cache
 lines. Gates are separate matrices (B, H) in a block (`_rnn_cells.py`).
