@@ -223,7 +223,7 @@ def test_layer_norm(kernels: OneDnnKernels, scale: bool, shift: bool, offset: fl
 
 
 @pytest.mark.parametrize(("scale", "shift"), AFFINE)
-@pytest.mark.parametrize("shape", [(8, 16, 5, 6), (6, 10, 40), (64, 33), (2, 3, 4, 5, 11)])
+@pytest.mark.parametrize("shape", [(8, 16, 5, 6), (32, 8, 32, 32), (6, 10, 40), (64, 33), (2, 3, 4, 5, 11)])
 @pytest.mark.parametrize("last", [True, False])
 def test_batch_norm(kernels: OneDnnKernels, shape: tuple[int, ...], scale: bool, shift: bool, last: bool) -> None:
     c, axes = shape[1], (0, *range(2, len(shape)))
