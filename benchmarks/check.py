@@ -45,6 +45,9 @@ def incomparable(old: dict[str, Any], new: dict[str, Any]) -> str | None:
             return f"expected the same {name}, got {old[name]} then and {new[name]} now"
     if old["machine"]["cpu"] != new["machine"]["cpu"]:
         return f"expected the same processor, got {old['machine']['cpu']} then and {new['machine']['cpu']} now"
+    libraries = [result["machine"].get("onednn") for result in (old, new)]
+    if libraries[0] != libraries[1]:
+        return f"expected the same oneDNN, got {libraries[0]} then and {libraries[1]} now"
     return None
 
 

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from .._environment import blas_config, job
+from ..backend import onednn_state
 
 
 def describe(threads: int | None = None) -> dict[str, Any]:
@@ -22,6 +23,7 @@ def describe(threads: int | None = None) -> dict[str, Any]:
         "python": platform.python_version(),
         "numpy": importlib.metadata.version("numpy"),
         "blas": [f"{blas.library}, kernel {blas.kernel}, threads {threads or blas.threads}" for blas in blas_config()],
+        "onednn": onednn_state()[0],
         "launcher": job.kind,
         "time": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     }
@@ -30,10 +32,10 @@ def describe(threads: int | None = None) -> dict[str, Any]:
 def sentence(machine: dict[str, Any]) -> str:
     """The same in a line."""
     blas = machine["blas"][0] if machine["blas"] else "no BLAS"
+    dnn = f", oneDNN {machine['onednn']}" if machine.get("onednn") else ""
     mpi = f", {machine['mpi']}" if "mpi" in machine else ""
-    return (
-        f"{machine['cpu']}, {machine['cores']} cores; Python {machine['python']}, NumPy {machine['numpy']}, {blas}{mpi}"
-    )
+    place = f"{machine['cpu']}, {machine['cores']} cores"
+    return f"{place}; Python {machine['python']}, NumPy {machine['numpy']}, {blas}{dnn}{mpi}"
 
 
 def _cpu() -> str:

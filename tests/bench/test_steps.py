@@ -113,6 +113,7 @@ def test_what_is_no_regression_is_none(tmp_path: Path, new: dict[str, Any]) -> N
     [
         ("threads", 2, "expected the same threads, got 1 then and 2 now"),
         ("machine", {"cpu": "b"}, "expected the same processor, got a then and b now"),
+        ("machine", {"cpu": "a", "onednn": "3.2.0"}, "expected the same oneDNN, got None then and 3.2.0 now"),
         ("rows", [], "no workload and reference are in both"),
     ],
 )
