@@ -27,6 +27,7 @@ _AT_ONCE = 0.1  # seconds within which the ends of several ranks may be seen in 
 _SOON = 3.0  # seconds that mpirun needs at most to end the other ranks
 
 _BY_MPIRUN = (None, signal.SIGKILL, signal.SIGTERM)  # statuses that ranks have because of another one
+_BY_MPI = 15 << 8  # and the one with which MPICH gives up in MPI_Init, where a peer is gone (MPI_ERR_OTHER)
 
 # From <linux/pidfd.h>: ioctl PIDFD_GET_INFO with a struct pidfd_info of 64 bytes, its mask for the exit status, and
 # the place of the two.
@@ -174,11 +175,12 @@ def _cause(ends: list[tuple[float, Death]], done: Collection[int] = ()) -> Death
     if first is None:
         return None
     near = [death for at, death in ends if abs(at - first[0]) < _AT_ONCE]
-    crashed = [death for death in near if death.status not in (0, *_BY_MPIRUN)]
+    crashed = [death for death in near if death.status not in (0, _BY_MPI, *_BY_MPIRUN)]
     # os._exit(0), which mpirun takes for a crash: otherwise ranks end together, see comm/diagnosis/_farewell.py
     zero = [(at, death) for at, death in ends if death.status == 0 and death.rank not in done]
     left = [death for at, death in zero if 0 <= first[0] - at < _SOON]
-    return (crashed or left or _odd_one(near) or [first[1]])[0]
+    odd = _odd_one([death for death in near if death.status != _BY_MPI])
+    return (crashed or left or odd or [first[1]])[0]
 
 
 def _odd_one(deaths: list[Death]) -> list[Death]:

@@ -13,7 +13,7 @@ from distgrad.launch import _deaths, _run
 from distgrad.launch._deaths import Death, Deaths
 from tests.jobs import clean_environment
 
-KILLED, TERMINATED, CRASHED, EXIT3 = signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, 3 << 8
+KILLED, TERMINATED, CRASHED, EXIT3, GAVE_UP = signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, 3 << 8, 15 << 8
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,8 @@ KILLED, TERMINATED, CRASHED, EXIT3 = signal.SIGKILL, signal.SIGTERM, signal.SIGS
         ([(1.0, 0, KILLED), (1.0, 1, TERMINATED), (1.0, 2, KILLED)], 1),  # MPICH's mpirun kills
         ([(1.0, 0, TERMINATED), (1.0, 1, TERMINATED), (1.0, 2, KILLED)], 2),  # Open MPI's sends SIGTERM
         ([(1.0, 0, KILLED), (1.0, 1, TERMINATED)], 0),
+        ([(1.0, 1, KILLED), (1.01, 0, GAVE_UP), (1.01, 2, KILLED), (1.02, 3, KILLED)], 1),  # in MPI_Init
+        ([(1.0, 1, GAVE_UP), (1.01, 0, KILLED), (1.01, 2, KILLED)], 1),  # os._exit(15)
         ([(1.0, 0, 0), (1.0, 1, 0)], None),
         ([], None),
     ],
