@@ -251,6 +251,8 @@ def summary_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     done = []
     for row in rows:
         ours = {r["side"]: r["seconds"] for r in rows if r["workload"] == row["workload"] and r["side"] in OURS}
+        if "distgrad" not in ours:
+            raise BenchmarkError(f"{row['workload']}: distgrad was left out, and there is nothing to compare with")
         ratios = {name: paired_ratio(seconds, row["seconds"]).as_json() for name, seconds in ours.items()}
         step = summarise(row["seconds"]).as_json()
         done.append({**row, "step": step, "ratio": ratios.pop("distgrad"), "compiled_ratio": ratios.get(OURS[1])})

@@ -13,7 +13,7 @@ import stat
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from types import FrameType
 from typing import NamedTuple
@@ -287,6 +287,22 @@ def blas_config() -> list[BlasConfig]:
         for info in threadpoolctl.threadpool_info()
         if info["user_api"] == "blas"
     ]
+
+
+@contextlib.contextmanager
+def openmp_that_sleeps() -> Iterator[None]:
+    """An OpenMP loaded in this block puts threads without work to sleep, unless the user has chosen.
+
+    libgomp's would spin for milliseconds instead, and take the cores from the BLAS, which has threads of its own.
+    """
+    chosen = "OMP_WAIT_POLICY" in os.environ or "GOMP_SPINCOUNT" in os.environ
+    if not chosen:
+        os.environ["GOMP_SPINCOUNT"] = "0"  # libgomp reads it once, when it is loaded
+    try:
+        yield
+    finally:
+        if not chosen:
+            del os.environ["GOMP_SPINCOUNT"]
 
 
 def show_config() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from distgrad import _blas
+from distgrad._environment import openmp_that_sleeps
 from distgrad.backend._numpy import NUMPY_KERNELS
 from distgrad.backend._onednn import Core, OneDnnKernels, load_or_warn
 from distgrad.backend._onednn import _core as core_module
@@ -333,3 +334,22 @@ def test_selection_in_a_process_of_its_own() -> None:
     )
     assert run(program, str(PATH)).split() == ["False", "True", str(2 * 4 * 18 * 18 * 27.0)]
     assert run(program, "0").split() == ["False", "False", str(2 * 4 * 18 * 18 * 27.0)]
+
+
+@needs_library
+@pytest.mark.parametrize("threads", [1, 2])
+def test_products_are_those_of_the_blas_where_there_are_threads(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    """Two pools of threads on the same cores took four times as long as one."""
+    monkeypatch.setattr(core_module, "thread_limit", lambda: threads)
+    assert (new_core().plan(core_module.Products) is not None) == (threads == 1)
+
+
+@pytest.mark.parametrize("chosen", [None, "active"])
+def test_openmp_is_loaded_with_threads_that_sleep(monkeypatch: pytest.MonkeyPatch, chosen: str | None) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if chosen:
+        monkeypatch.setenv("OMP_WAIT_POLICY", chosen)
+    with openmp_that_sleeps():
+        assert os.environ.get("GOMP_SPINCOUNT") == (None if chosen else "0")
+    assert "GOMP_SPINCOUNT" not in os.environ

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from distgrad.backend._numpy import NUMPY_KERNELS as NUMPY
-from distgrad.backend._onednn import Core, OneDnnKernels
+from distgrad.backend._onednn import Core, OneDnnKernels, _core
 from distgrad.backend._onednn._library import OFF, find, load
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:RuntimeWarning")
@@ -28,6 +28,12 @@ def kernels() -> OneDnnKernels:
     if library is None:
         pytest.skip("no oneDNN: install onednn-cpu-gomp, or name a libdnnl in DISTGRAD_TEST_ONEDNN")
     return OneDnnKernels(NUMPY, Core(lambda: library))
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With several, oneDNN leaves products to the BLAS."""
+    monkeypatch.setattr(_core, "thread_limit", lambda: 1)
 
 
 def normal(*shape: int, seed: int = 0) -> Any:

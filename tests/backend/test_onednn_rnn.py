@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from distgrad.backend._numpy import NUMPY_KERNELS
-from distgrad.backend._onednn import Core, _rnn
+from distgrad.backend._onednn import Core, _core, _rnn
 from distgrad.backend._onednn._library import Library, find
 from distgrad.backend._onednn._rnn_products import multiply, product
 
@@ -26,6 +26,12 @@ def library() -> Library:
 @pytest.fixture
 def core() -> Core:
     return Core(library)
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With several, oneDNN leaves products to the BLAS."""
+    monkeypatch.setattr(_core, "thread_limit", lambda: 1)
 
 
 @pytest.fixture

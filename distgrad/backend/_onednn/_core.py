@@ -91,6 +91,17 @@ class Thread:
         return buffer
 
 
+class Products:
+    """A plan that there is where oneDNN may do matrix products: on one thread.
+
+    With several, those of the BLAS, which does the other products, would wait for cores that oneDNN's hold.
+    """
+
+    def __init__(self, local: Thread) -> None:
+        if local.library.get_threads() > 1:
+            raise Unsupported("the threads of the BLAS do products")
+
+
 class Primitive:
     """One primitive with its arguments, which is called with an array for each of `args`, in that order.
 

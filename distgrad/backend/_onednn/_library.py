@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from ..._environment import openmp_that_sleeps
 from ..._typing import Shape
 from ...errors import DistgradError
 
@@ -103,7 +104,8 @@ class Library:
     """
 
     def __init__(self, path: str) -> None:
-        self._calls = ctypes.CDLL(path)  # lets other threads run meanwhile
+        with openmp_that_sleeps():
+            self._calls = ctypes.CDLL(path)  # lets other threads run meanwhile
         self._short = ctypes.PyDLL(path)  # for calls that take less than that costs
         self.path = path
         self.version = self._read_version()

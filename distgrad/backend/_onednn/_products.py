@@ -11,7 +11,7 @@ import numpy as np
 
 from ..._typing import Array, Shape
 from .._kernels import ProductKernels
-from ._core import DST, SRC, WEIGHTS, Core, Primitive, Thread, address_of, row_major
+from ._core import DST, SRC, WEIGHTS, Core, Primitive, Products, Thread, address_of, row_major
 from ._dense import FLOAT32, is_plain
 from ._library import check
 
@@ -19,10 +19,11 @@ SMALL = 1 << 20  # multiplications of two matrices, below which OpenBLAS is as f
 _MAX_DIMS = 6  # that the primitive for stacks has fast implementations for
 
 
-class _Gemm:
+class _Gemm(Products):
     """A product of two matrices, ``out = x @ y + keep * out``; all are contiguous, y or its transpose."""
 
     def __init__(self, local: Thread) -> None:
+        super().__init__(local)
         self._sgemm = local.library.sgemm
 
     def __call__(self, x: Array, y: Array, transposed: bool, out: Array, keep: float) -> None:
@@ -35,10 +36,11 @@ class _Gemm:
             check("sgemm", status)
 
 
-class _Stacked:
+class _Stacked(Products):
     """Products of stacks of matrices of these shapes and strides (in elements)."""
 
     def __init__(self, local: Thread, x: tuple[Shape, Shape], y: tuple[Shape, Shape], out: Shape) -> None:
+        super().__init__(local)
         library = local.library
         layouts = [library.layout(*each) for each in (x, y, (out, row_major(out)))]
         about = library.describe("matmul", layouts[0], layouts[1], None, layouts[2])

@@ -27,7 +27,7 @@ from .._rnn_cells import (
     lstm_slopes,
     simple_slopes,
 )
-from ._core import Core
+from ._core import Core, Products
 from ._rnn_products import multiply, product
 
 SMALL = 1 << 20  # multiplications in a step, below which NumPy is as fast
@@ -96,7 +96,7 @@ class OneDnnRnn:
         n, joint = int(sizes[0]), wx.shape[1] + wh.shape[1]
         enough = n * len(wx) * joint >= SMALL and n >= FEW and len(x) >= max(SHORT, joint // 2) and wx.shape[1] > 0
         alike = all(s == n for s in sizes) and x.dtype == wx.dtype == wh.dtype == np.float32
-        return enough and alike and self._core.library is not None
+        return enough and alike and self._core.plan(Products) is not None
 
     def _input_gradient(self, slopes: Array, wx: Array) -> Array:
         """slopes (rows, G) of any spread @ wx (G, I)."""
