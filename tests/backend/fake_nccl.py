@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -192,8 +193,9 @@ class NcclCommunicator:
         if self._aborted and name != "bye":
             return
         new = self._folder / f"new-{name}.{self._rank}"
-        new.write_bytes(pickle.dumps(value))
-        new.rename(self._path(name, self._rank))
+        with suppress(FileNotFoundError):  # the folder is gone with its owner, and nobody is left to read this
+            new.write_bytes(pickle.dumps(value))
+            new.rename(self._path(name, self._rank))
 
     def _take(self, name: str, rank: int) -> Any:
         path = self._path(name, rank)
