@@ -4,7 +4,7 @@ from ctypes import c_float
 
 from ..._typing import Array
 from .._kernels import ActivationKernels
-from ._core import DIFF, DST, FORWARD, SRC, Core, Primitive, Thread
+from ._core import DIFF, DST, FORWARD, SRC, Family, Primitive, Thread
 from ._dense import has_nan, same_memory
 from ._library import Handle
 
@@ -45,17 +45,8 @@ def _describe_relu(local: Thread, layout: Handle) -> Handle:
     )
 
 
-class OneDnnActivation:
-    """`ActivationKernels` that use oneDNN where it is faster.
-
-    Args:
-        core: the library.
-        numpy: what computes the rest.
-    """
-
-    def __init__(self, core: Core, numpy: ActivationKernels) -> None:
-        self._core = core
-        self._numpy = numpy
+class OneDnnActivation(Family[ActivationKernels]):
+    """`ActivationKernels` that use oneDNN where it is faster."""
 
     def _forward(self, algorithm: int, x: Array) -> Array | None:
         arrays = same_memory(x) if x.size >= SMALL else None

@@ -21,6 +21,7 @@ from ._core import (
     WEIGHTS,
     WEIGHTS_LAYOUT,
     Core,
+    Family,
     Primitive,
     Thread,
     row_major,
@@ -164,17 +165,11 @@ def _fits(sizes: _Sizes, *arrays: Array) -> bool:
     return enough and len(sizes.stride) <= 3 and all(a.dtype == np.float32 for a in arrays)
 
 
-class OneDnnConv:
-    """`ConvKernels` that use oneDNN where it is faster.
-
-    Args:
-        core: the library.
-        numpy: what computes the rest.
-    """
+class OneDnnConv(Family[ConvKernels]):
+    """`ConvKernels` that use oneDNN where it is faster."""
 
     def __init__(self, core: Core, numpy: ConvKernels) -> None:
-        self._core = core
-        self._numpy = numpy
+        super().__init__(core, numpy)
         self.channel_sums = numpy.channel_sums
 
     def forward(

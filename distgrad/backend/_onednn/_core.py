@@ -1,6 +1,6 @@
 """Primitives of oneDNN, made once for each shape and thread and run on NumPy arrays.
 
-A family of kernels (`_conv.py` is one) is a class that holds a `Core` and the NumPy family that it falls back on::
+A family of kernels (`_conv.py` is one) is a `Family`, with a `Core` and the NumPy family that it falls back on::
 
     class _Relu:                                    # a plan: what is made once for a shape, layout and thread
         def __init__(self, local: Thread, shape: Shape) -> None:
@@ -25,7 +25,7 @@ memory. Nothing here is called at import: the library is loaded by the first pla
 import ctypes
 import threading
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -35,6 +35,7 @@ from ..._typing import Array, Shape
 from ._library import Handle, Library, Unsupported, check
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 # Arguments of primitives, by oneDNN's numbers. The gradient of one is DIFF + its number.
 SRC, DST, WEIGHTS, BIAS, WORKSPACE, SCRATCHPAD, DIFF = 1, 17, 33, 41, 64, 80, 128
@@ -217,6 +218,19 @@ class Core:
         if _threads_of_rank is not None:  # libgomp may have been loaded before distgrad chose
             library.set_threads(_threads_of_rank)
         return local
+
+
+class Family(Generic[K]):
+    """A family of kernels that uses oneDNN where it is faster.
+
+    Args:
+        core: the library.
+        numpy: what computes the rest.
+    """
+
+    def __init__(self, core: Core, numpy: K) -> None:
+        self._core = core
+        self._numpy = numpy
 
 
 def _obey(local: Thread) -> None:

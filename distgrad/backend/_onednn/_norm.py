@@ -7,7 +7,7 @@ import numpy as np
 from ..._typing import Array, Shape
 from .._kernels import NormKernels
 from .._numpy._channels import channels_last
-from ._core import BACKWARD, DIFF, DST, FORWARD, SRC, Core, Primitive, Thread, row_major
+from ._core import BACKWARD, DIFF, DST, FORWARD, SRC, Core, Family, Primitive, Thread, row_major
 from ._dense import FLOAT32, is_plain
 from ._images import channels_last_layout, new_images, packed
 from ._library import Handle
@@ -105,17 +105,11 @@ def _variance(invstd: Array) -> Array:
     return np.reciprocal(invstd * invstd)
 
 
-class OneDnnNorm:
-    """`NormKernels` that use oneDNN where it is faster.
-
-    Args:
-        core: the library.
-        numpy: what computes the rest.
-    """
+class OneDnnNorm(Family[NormKernels]):
+    """`NormKernels` that use oneDNN where it is faster."""
 
     def __init__(self, core: Core, numpy: NormKernels) -> None:
-        self._core = core
-        self._numpy = numpy
+        super().__init__(core, numpy)
         self.batch_statistics, self.batch_apply = numpy.batch_statistics, numpy.batch_apply
         self.batch_sums, self.batch_grad_input = numpy.batch_sums, numpy.batch_grad_input
         self.group_forward, self.group_backward = numpy.group_forward, numpy.group_backward

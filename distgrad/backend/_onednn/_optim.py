@@ -11,7 +11,7 @@ import numpy as np
 
 from ..._typing import Array
 from .._kernels import OptimKernels
-from ._core import DST, SRC, Core, Primitive, Thread, address_of, memory_without_place
+from ._core import DST, SRC, Core, Family, Primitive, Thread, address_of, memory_without_place
 from ._dense import FLOAT32
 from ._library import Handle, Library
 
@@ -97,17 +97,11 @@ def _number(value: float) -> Array:
     return np.array([value], dtype=FLOAT32)
 
 
-class OneDnnOptim:
-    """`OptimKernels` that use oneDNN where it is faster.
-
-    Args:
-        core: the library.
-        numpy: what computes the rest.
-    """
+class OneDnnOptim(Family[OptimKernels]):
+    """`OptimKernels` that use oneDNN where it is faster."""
 
     def __init__(self, core: Core, numpy: OptimKernels) -> None:
-        self._core = core
-        self._numpy = numpy
+        super().__init__(core, numpy)
         self.sgd, self.nadam, self.radam, self.adamax = numpy.sgd, numpy.nadam, numpy.radam, numpy.adamax
         self.rmsprop, self.adagrad, self.adadelta = numpy.rmsprop, numpy.adagrad, numpy.adadelta
         self.rprop, self.asgd = numpy.rprop, numpy.asgd
@@ -133,10 +127,12 @@ class OneDnnOptim:
         correction, factor = 1 / (1 - beta2**step), -lr / (1 - beta1**step) / shrink
         numbers = correction, factor, shrink
         size, places = arrays[0].size, [address_of(a) or 0 for a in arrays]
-        for start in range(0, size, BLOCK):
-            plan = self._core.plan(_Adam, min(BLOCK, size - start), beta1, beta2, eps)
-            if plan is None:
-                return False
+        starts = range(0, size, BLOCK)
+        plans = [self._core.plan(_Adam, min(BLOCK, size - start), beta1, beta2, eps) for start in starts]
+        if None in plans:  # before anything is written
+            return False
+        for start, plan in zip(starts, plans, strict=True):
+            assert plan is not None
             plan.numbers[:] = numbers
             plan([place + 4 * start for place in places] if start else places)
         return True

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..._typing import Array, Shape
 from .._kernels import PoolKernels
-from ._core import DIFF, DST, FORWARD, SRC, WORKSPACE, WORKSPACE_LAYOUT, Core, Primitive, Thread
+from ._core import DIFF, DST, FORWARD, SRC, WORKSPACE, WORKSPACE_LAYOUT, Core, Family, Primitive, Thread
 from ._images import channels_last_layout, is_packed, new_images, packed
 from ._library import Handle, dims
 
@@ -74,17 +74,11 @@ def _is_finite(x: Array) -> bool:
         return math.isfinite(float(np.dot(flat, flat)))
 
 
-class OneDnnPool:
-    """`PoolKernels` that use oneDNN where it is faster.
-
-    Args:
-        core: the library.
-        numpy: what computes the rest.
-    """
+class OneDnnPool(Family[PoolKernels]):
+    """`PoolKernels` that use oneDNN where it is faster."""
 
     def __init__(self, core: Core, numpy: PoolKernels) -> None:
-        self._core = core
-        self._numpy = numpy
+        super().__init__(core, numpy)
         self.max_indices = numpy.max_indices
 
     def max_forward(

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..._typing import Array, Shape
 from .._kernels import ProductKernels
-from ._core import DST, SRC, WEIGHTS, Core, Primitive, Products, Thread, address_of, row_major
+from ._core import DST, SRC, WEIGHTS, Family, Primitive, Products, Thread, address_of, row_major
 from ._dense import FLOAT32, is_plain
 from ._library import check
 
@@ -55,17 +55,8 @@ def _strides_of(x: Array) -> Shape | None:
     return strides
 
 
-class OneDnnProducts:
-    """`ProductKernels` that use oneDNN where it is faster.
-
-    Args:
-        core: the library.
-        numpy: what computes the rest.
-    """
-
-    def __init__(self, core: Core, numpy: ProductKernels) -> None:
-        self._core = core
-        self._numpy = numpy
+class OneDnnProducts(Family[ProductKernels]):
+    """`ProductKernels` that use oneDNN where it is faster."""
 
     def matmul(self, x: Array, y: Array, out: Array | None = None) -> Array:
         """``x @ y``; `out` may take the result."""

@@ -27,7 +27,7 @@ from .._rnn_cells import (
     lstm_slopes,
     simple_slopes,
 )
-from ._core import Core, Products
+from ._core import Family, Products
 from ._rnn_products import multiply, product
 
 SMALL = 1 << 20  # multiplications in a step, below which NumPy is as fast
@@ -79,17 +79,8 @@ def _column_sums(slopes: Array) -> Array:
     return np.ones(len(slopes), dtype=slopes.dtype) @ slopes
 
 
-class OneDnnRnn:
-    """`RnnKernels` that use oneDNN where it is faster.
-
-    Args:
-        core: the library.
-        numpy: what computes the rest.
-    """
-
-    def __init__(self, core: Core, numpy: RnnKernels) -> None:
-        self._core = core
-        self._numpy = numpy
+class OneDnnRnn(Family[RnnKernels]):
+    """`RnnKernels` that use oneDNN where it is faster."""
 
     def _takes(self, x: Array, wx: Array, wh: Array, sizes: Sequence[int]) -> bool:
         """Whether oneDNN is to compute this layer."""

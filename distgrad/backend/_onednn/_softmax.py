@@ -4,7 +4,7 @@ import numpy as np
 
 from ..._typing import Array
 from .._kernels import SoftmaxKernels
-from ._core import DIFF, DST, FORWARD, SRC, Core, Primitive, Thread, row_major
+from ._core import DIFF, DST, FORWARD, SRC, Family, Primitive, Thread, row_major
 from ._dense import FLOAT32, has_nan, is_plain
 from ._library import Handle
 
@@ -34,17 +34,8 @@ class SoftmaxBackward:
         self.run = Primitive(local, about, {DIFF + DST: layout, DST: layout, DIFF + SRC: layout})
 
 
-class OneDnnSoftmax:
-    """`SoftmaxKernels` that use oneDNN where it is faster.
-
-    Args:
-        core: the library.
-        numpy: what computes the rest.
-    """
-
-    def __init__(self, core: Core, numpy: SoftmaxKernels) -> None:
-        self._core = core
-        self._numpy = numpy
+class OneDnnSoftmax(Family[SoftmaxKernels]):
+    """`SoftmaxKernels` that use oneDNN where it is faster."""
 
     def _forward(self, algorithm: int, x: Array, axis: int) -> Array | None:
         if x.size < SMALL or axis not in (-1, x.ndim - 1) or not is_plain(x):
