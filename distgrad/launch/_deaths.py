@@ -171,14 +171,15 @@ class Deaths:
 
 def _cause(ends: list[tuple[float, Death]], done: Collection[int] = ()) -> Death | None:
     """The death that led to the others, of all with their times, in the order in which they happened."""
+    # Before Linux 6.15 there are no statuses: then only what a rank has said tells a good end from a bad one.
+    ends = [(at, death) for at, death in ends if death.rank not in done or death.status not in (0, None)]
     first = next(((at, death) for at, death in ends if death.status != 0), None)
     if first is None:
         return None
     near = [death for at, death in ends if abs(at - first[0]) < _AT_ONCE]
     crashed = [death for death in near if death.status not in (0, _BY_MPI, *_BY_MPIRUN)]
     # os._exit(0), which mpirun takes for a crash: otherwise ranks end together, see comm/diagnosis/_farewell.py
-    zero = [(at, death) for at, death in ends if death.status == 0 and death.rank not in done]
-    left = [death for at, death in zero if 0 <= first[0] - at < _SOON]
+    left = [death for at, death in ends if death.status == 0 and 0 <= first[0] - at < _SOON]
     odd = _odd_one([death for death in near if death.status != _BY_MPI])
     return (crashed or left or odd or [first[1]])[0]
 
