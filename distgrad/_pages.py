@@ -75,6 +75,9 @@ def page(name: str) -> Any:
     module.__class__ = Page
     sys.modules[name] = module
     _names.add(name)
+    package, _, short = name.rpartition(".")
+    if package:
+        setattr(sys.modules[package], short, module)  # as an import does
     return module
 
 
