@@ -18,6 +18,8 @@ from .._progress import any_busy
 from ._deadlock import LOOKS, PATIENCE
 from ._rows import AWAITED, AWAITED_LINE, AWAITED_TURN, AWAITED_WAIT, LEFT_ALONE, Rows
 
+NAMED = 16  # members of a group that a text names
+
 _everyone: Rows | None = None
 
 
@@ -71,7 +73,8 @@ class Strand:
         sure = looked and time.monotonic() - self._since > PATIENCE
         if not sure and not any(rows.get(rank, LEFT_ALONE) for rank in circle):
             return None
-        rows.put(LEFT_ALONE, 1)  # so that the others of the circle, who miss this rank's looks from now on, are sure
+        # For the others of the circle, who miss this rank's looks from now on: they are sure while they wait as now.
+        rows.put(LEFT_ALONE, seen[circle[1]][1])
         self._written = False  # and what it waited for stays on the board
         return _text(rows, circle)
 
@@ -85,10 +88,10 @@ class Strand:
         peer = next((peer for peer in peers if rows.get(peer, AWAITED)), peers[0])
         if not self._written:
             self._written = True
-            members = ", ".join(map(str, self._ranks))
+            rows.put(AWAITED, 0)
             rows.put(LEFT_ALONE, 0)
             rows.put(AWAITED_WAIT, rows.get(rows.rank, AWAITED_WAIT) + 1)
-            rows.write(AWAITED_LINE, f"of the group of ranks {members}: {doing()}")
+            rows.write(AWAITED_LINE, f"of the group of ranks {_members(self._ranks)}: {doing()}")
         rows.put(AWAITED_TURN, rows.get(rows.rank, AWAITED_TURN) + 1)
         rows.put(AWAITED, peer + 1)
 
@@ -97,6 +100,8 @@ def circle_through(rows: Rows) -> list[int]:
     """The circle of waits that begins and ends at this rank, on this node; empty if there is none."""
     path = [rows.rank]
     while (peer := rows.get(path[-1], AWAITED) - 1) in rows.here:
+        if rows.get(path[-1], LEFT_ALONE) not in (0, rows.get(peer, AWAITED_WAIT)):
+            return []  # it gave up once, and both may have gone on since
         if peer == rows.rank:
             return path
         if peer in path:
@@ -114,6 +119,13 @@ def _others_may_come() -> bool:
 def _is_harmless(thread: threading.Thread) -> bool:
     """Whether a thread makes no calls of its own: ours, and the one that tqdm keeps for its bars."""
     return thread.name.startswith("distgrad-") or type(thread).__module__.startswith("tqdm.")
+
+
+def _members(ranks: Sequence[int]) -> str:
+    """The ranks of a group; of a large one the first, since a row of the board has little room."""
+    if len(ranks) <= NAMED:
+        return ", ".join(map(str, ranks))
+    return f"{', '.join(map(str, ranks[:NAMED]))}, ... ({len(ranks)} in all)"
 
 
 def _text(rows: Rows, circle: list[int]) -> str:
