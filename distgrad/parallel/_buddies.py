@@ -1,9 +1,10 @@
-"""Who keeps a copy of what, in a job that goes on when ranks die: of each rank's part, its buddy keeps one.
+"""Who keeps a copy of what, in a job that goes on when ranks die: of each rank's part, its buddies keep one each.
 
-A copy costs no communication: the buddy has the same gradients, and makes the same step on the same part, with the same
-bits. When a rank has died, its buddy has all that it had, as new as its own; and all parts are shared out anew.
+A copy costs no communication: a buddy has the same gradients, and makes the same step on the same part, with the same
+bits. When a rank has died, its buddies have all that it had, as new as their own; and all parts are shared out anew.
 """
 
+import itertools
 import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,29 +15,32 @@ from ..comm._elastic import as_elastic
 from ..errors import CommError
 
 
-def buddies(nodes: Sequence[int]) -> list[int]:
-    """The buddy of each rank: on another node if there are several, and as many ranks away as can be.
+def holders_of(nodes: Sequence[int], copies: int) -> list[list[int]]:
+    """Which ranks have the part of each rank: itself, then its buddies, as many ranks away from each other as can be.
 
-    With an even number of ranks they form pairs: it takes the death of both of a pair to lose something.
+    If there are several nodes, one of them is on another node. It takes the death of all of them at once to lose it.
 
     Args:
         nodes: the node of each rank.
+        copies: how many ranks shall have each part, if there are so many.
 
     Returns:
-        The number of a rank for each rank; its own, if it is alone.
+        The numbers of ranks for each rank.
 
     Example:
-        >>> buddies([0, 0, 1, 1])
-        [2, 3, 0, 1]
+        >>> holders_of([0, 0, 1, 1], 2)
+        [[0, 2], [1, 3], [2, 0], [3, 1]]
     """
     size = len(nodes)
+    copies = min(copies, size)
     in_order = sorted(range(size), key=lambda rank: nodes[rank])
-    found = {rank: in_order[(place + size // 2) % size] for place, rank in enumerate(in_order)}
-    for rank, buddy in found.items():
+    steps = [number * size // copies for number in range(copies)]
+    found = {rank: [in_order[(place + step) % size] for step in steps] for place, rank in enumerate(in_order)}
+    for rank, ranks in found.items():
         elsewhere = [other for other in range(size) if nodes[other] != nodes[rank]]
-        if elsewhere and buddy not in elsewhere:  # more than half of the ranks are on one node
-            counts = Counter(found.values())
-            found[rank] = min(elsewhere, key=counts.__getitem__)
+        if copies > 1 and elsewhere and not set(ranks) & set(elsewhere):  # more than half of the ranks are on one node
+            counts = Counter(itertools.chain.from_iterable(found.values()))
+            ranks[-1] = min(elsewhere, key=counts.__getitem__)
     return [found[rank] for rank in range(size)]
 
 
@@ -45,14 +49,14 @@ class Holders:
 
     Args:
         group: the ranks; in one that does not survive deaths, each holds its own part.
+        copies: how many ranks hold each part in one that does.
     """
 
-    def __init__(self, group: Communicator) -> None:
+    def __init__(self, group: Communicator, copies: int) -> None:
         elastic = as_elastic(group)
         self._group = group
         self._members = None if elastic is None else elastic.born_as
-        others = range(group.size) if elastic is None else buddies(elastic.nodes)
-        self._of = [list(dict.fromkeys(pair)) for pair in enumerate(others)]
+        self._of = holders_of([0] * group.size, 1) if elastic is None else holders_of(elastic.nodes, copies)
         self.mine = [part for part, ranks in enumerate(self._of) if group.rank in ranks]
 
     def are_current(self) -> bool:
@@ -73,11 +77,12 @@ class Holders:
         living = [[today[self._members[r]] for r in ranks if self._members[r] in today] for ranks in self._of]
         for part, ranks in enumerate(living):
             if not ranks:
-                dead = " and ".join(str(self._members[rank]) for rank in self._of[part])
+                dead = sorted(self._members[rank] for rank in self._of[part])
                 raise CommError(
-                    f"ZeroRedundancyOptimizer: ranks {dead} have died together, and with them both copies of a part of "
-                    "the optimizer's state; expected one of them to live. Start again from the newest complete "
-                    "checkpoint (CheckpointManager.load in the program; launch --max-restarts 1 starts it by itself)"
+                    f"ZeroRedundancyOptimizer: ranks {', '.join(map(str, dead))} have died together, and with them all "
+                    f"{len(dead)} copies of a part of the optimizer's state; expected one of them to live. Start again "
+                    "from the newest complete checkpoint (CheckpointManager.load in the program; launch --max-restarts "
+                    "1 starts it by itself), and ask for more copies (ZeroRedundancyOptimizer(copies=...))"
                 )
         return [ranks[0] for ranks in living]
 

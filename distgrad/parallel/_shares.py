@@ -47,6 +47,7 @@ class Shares:
         group: the ranks.
         by_slices: share out equal slices of memory; False shares out whole parameters.
         of_buckets: share out each bucket, not each arena, and let reductions leave this rank's slice only.
+        copies: how many ranks have each part, in a job that goes on when ranks die.
 
     Attributes:
         parts: those of this rank, and in a job that goes on when ranks die those of others, whose buddy it is.
@@ -55,11 +56,13 @@ class Shares:
         nbytes: of the parameters' values that this rank updates.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], group: Communicator, by_slices: bool, of_buckets: bool) -> None:
+    def __init__(
+        self, parameters: Iterable[Tensor], group: Communicator, by_slices: bool, of_buckets: bool, copies: int
+    ) -> None:
         members = list(dict.fromkeys(parameters))
         self.group = group
         self.arenas = _arenas(members, group)
-        self.holders = Holders(group)
+        self.holders = Holders(group, copies)
         self.parts: list[Part] = []
         self._slots: dict[Tensor, Slot | None] = {p: slot_of(p) for p in members}
         self._kept: list[Tensor] = []  # also parts of parameters that are not ours, which lie between

@@ -48,6 +48,8 @@ class ZeroRedundancyOptimizer(Optimizer, Joinable):
             gradients here, which is all that a step needs (ZeRO's second stage). The rest of every ``.grad`` then does
             not count; ``nn.utils.clip_grad_norm_`` knows that. It saves communication on backend shm, where a rank sums
             its part alone; backend mpi sums a copy of everything. Gradients keep their memory on either.
+        copies: how many ranks keep each part in a job that goes on when ranks die (`launch --elastic` with Open MPI):
+            one less may die at once. Memory and time of a step are those of so many parts.
         defaults: the hyperparameters, passed on to `optimizer_class`.
 
     Attributes:
@@ -73,9 +75,12 @@ class ZeroRedundancyOptimizer(Optimizer, Joinable):
         overlap_with_ddp: bool = False,
         *,
         shard_gradients: bool = False,
+        copies: int = 3,
         **defaults: Any,
     ) -> None:
         _check_class(optimizer_class, overlap_with_ddp)
+        if copies < 1:
+            raise ValueError(f"expected copies of each part on 1 rank or more, got copies={copies}")
         template = optimizer_class(params, **defaults)  # checks the hyperparameters; it never makes a step
         self.optim: Optimizer | None = None
         self.process_group = get_default() if process_group is None else process_group
@@ -88,6 +93,7 @@ class ZeroRedundancyOptimizer(Optimizer, Joinable):
                 f"{optimizer_class.__name__} needs whole gradients of its parameters"
             )
         self._shard_gradients = shard_gradients and as_elastic(self.process_group) is None  # else, buddies need more
+        self._copies = copies
         self._shares: Shares | None = None
         self._whole: dict[Tensor, Entry] | None = None
         super().__init__([_with_names(group) for group in template.param_groups], template.defaults)
@@ -191,7 +197,7 @@ class ZeroRedundancyOptimizer(Optimizer, Joinable):
 
     def _shared_out(self, parameters: list[Tensor]) -> tuple[Shares, Optimizer]:
         """New shares, and an optimizer of this rank's parts that remembers nothing."""
-        shares = Shares(parameters, self.process_group, self._by_slices, self._shard_gradients)
+        shares = Shares(parameters, self.process_group, self._by_slices, self._shard_gradients, self._copies)
         optimizer = self._class(self._local_groups(shares), **self._options)
         withdraw(optimizer)  # it is a part of this
         return shares, optimizer

@@ -28,7 +28,7 @@ STEPS = 30
 DEADLINE = 120.0  # seconds after which a job counts as hanging
 KINDS = ("kill", "segv", "term", "exit,code=0", "exit,code=3", "leave,code=2", "exc", "oom")
 UNBORN = ("ended first, without a word: killed ", "in _meet\n")  # a rank died before all had met
-LOST = "and with them both copies of a part of the optimizer's state"
+LOST = "copies of a part of the optimizer's state; expected one of them to live"
 PHASES = ("forward", "backward", "optimizer")
 
 REPAIRED = re.compile(
@@ -57,7 +57,7 @@ class Result(NamedTuple):
     again: list[int]
     unnoticed: list[float]
     deaths: int
-    lost: bool = False  # both copies of a part of the optimizer's state, and the job has said so
+    lost: bool = False  # all copies of a part of the optimizer's state, and the job has said so
 
 
 def draw(dice: random.Random, mpi: Mpi, outside: bool | None = None) -> Plan:
@@ -227,7 +227,7 @@ def main() -> int:
             problems += 1
             print(result.problem, flush=True)
     print(f"{runs} runs, {kills} deaths, of which {spread} with spread state, {problems} problems")
-    print(f"{lost} of the runs lost both copies of a part of that, and said so; their deaths are not counted")
+    print(f"{lost} of the runs lost all copies of a part of that, and said so; their deaths are not counted")
     for name, times in (("repair", repairs), ("work again", again), ("death to notice", unnoticed)):
         if times:
             print(f"{name}: median {statistics.median(times):.1f} ms, max {max(times):.1f} ms, of {len(times)}")

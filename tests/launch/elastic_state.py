@@ -1,6 +1,6 @@
 """A program with state in more places than examples/same_bits.py: sharded optimizer state, and checkpoints on the way.
 
-    python -m distgrad.launch --elastic -n 3 tests/launch/elastic_state.py [--zero] [--save DIRECTORY]
+    python -m distgrad.launch --elastic -n 3 tests/launch/elastic_state.py [--zero] [--copies N] [--save DIRECTORY]
         [--die part|manifest --at STEP]
 
 `--die` ends a rank by SIGKILL while it saves the checkpoint of a step, once: rank 1 after half of its part, or rank 0
@@ -26,6 +26,7 @@ STEPS = 12
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--zero", action="store_true")
+parser.add_argument("--copies", type=int, default=3)
 parser.add_argument("--save", type=Path)
 parser.add_argument("--die", choices=("part", "manifest"))
 parser.add_argument("--at", type=int, default=0)
@@ -62,7 +63,7 @@ net = nn.Sequential(nn.Linear(6, 33), nn.BatchNorm1d(33), nn.ReLU(), nn.Dropout(
 model = nn.parallel.DistributedDataParallel(net, logical_shards=8)
 optimizer: optim.Optimizer
 if args.zero:
-    optimizer = ZeroRedundancyOptimizer(model.parameters(), optim.AdamW, lr=1e-2)
+    optimizer = ZeroRedundancyOptimizer(model.parameters(), optim.AdamW, copies=args.copies, lr=1e-2)
 else:
     optimizer = optim.AdamW(model.parameters(), lr=1e-2)
 scheduler = optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)

@@ -175,8 +175,9 @@ def undisturbed_state(*arguments: str) -> str:
 
 @needs_mpich
 def test_sharded_optimizer_state_goes_on() -> None:
-    """What each rank has alone comes back to it; one that dies in the step, where others may have made it."""
-    outcome = state_job(RESTARTED[0], "--zero", chaos="exit@rank=1,step=5,phase=optimizer,code=3")
+    """What each rank has alone comes back to it; two die at once in the step, where the third may have made it."""
+    chaos = "exit@rank=1,step=5,phase=optimizer,code=3; exit@rank=2,step=5,phase=optimizer,code=3"
+    outcome = state_job(RESTARTED[0], "--zero", chaos=chaos)
     assert outcome.code == 0 and undisturbed_state("--zero") in outcome.output.splitlines(), outcome.output
     assert "goes on in step 4 of epoch 0" in outcome.output
 
@@ -190,7 +191,7 @@ TWO_NODES = ("--env", "DISTGRAD_TOPOLOGY=2x2")
     [
         (3, "kill@rank=1,step=5,phase=optimizer; kill@rank=0,step=8,phase=forward", ()),
         (2, "segv@rank=0,step=1,phase=optimizer", ()),
-        (4, "exc@rank=0,step=5; exit@rank=1,step=5; kill@rank=2,step=7,phase=optimizer", ()),  # first two of two pairs
+        (4, "exc@rank=0,step=5; exit@rank=2,step=5; kill@rank=3,step=7,phase=optimizer", ()),  # two, then one more
         (4, "kill@rank=0,step=5,phase=optimizer; kill@rank=1,step=5,phase=optimizer", TWO_NODES),
         (4, "kill@rank=2,step=5; kill@rank=3,step=5", TWO_NODES),
     ],
@@ -209,14 +210,14 @@ def test_a_whole_node_dies() -> None:
 
 
 @needs_openmpi
-def test_both_copies_of_sharded_state_are_lost(tmp_path: Path) -> None:
+def test_all_copies_of_sharded_state_are_lost(tmp_path: Path) -> None:
     """It is said last, and the newest checkpoint leads to the same end."""
-    chaos = "exc@rank=0,step=5; kill@rank=2,step=5"
-    outcome = state_job(ELASTIC[0], "--zero", chaos=chaos, ranks=4)
+    chaos, arguments = "exc@rank=0,step=5; kill@rank=2,step=5", ("--zero", "--copies", "2")
+    outcome = state_job(ELASTIC[0], *arguments, chaos=chaos, ranks=4)
     assert outcome.code == 1 and "sha256" not in outcome.output
-    assert "CommError: ZeroRedundancyOptimizer: ranks 0 and 2 have died together" in outcome.last_line
+    assert "CommError: ZeroRedundancyOptimizer: ranks 0, 2 have died together" in outcome.last_line
     options = ("--max-restarts", "1")
-    again = state_job(ELASTIC[0], "--zero", "--save", str(tmp_path), chaos=chaos, ranks=4, options=options)
+    again = state_job(ELASTIC[0], *arguments, "--save", str(tmp_path), chaos=chaos, ranks=4, options=options)
     assert again.code == 0 and undisturbed_state("--zero") in again.output.splitlines(), again.output
     assert "have died together" in again.output
 

@@ -128,6 +128,7 @@ def train(
     zero: type[optim.Optimizer] | None = None,
     before: bool = False,
     nodes: Sequence[int] = (),
+    copies: int = 3,
 ) -> str | None:
     """A hash of all that training makes; None on a rank that died. `zero`: the optimizer whose state is shared out."""
     group = groups()
@@ -143,7 +144,7 @@ def train(
     model = DistributedDataParallel(body, logical_shards=8)
     optimizer: Any = optim.AdamW(model.parameters(), lr=0.01)
     if zero is not None:
-        optimizer = ZeroRedundancyOptimizer(model.parameters(), zero, lr=0.01)
+        optimizer = ZeroRedundancyOptimizer(model.parameters(), zero, copies=copies, lr=0.01)
     scheduler = optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
     done = 0
     try:
@@ -249,7 +250,9 @@ def test_survivors_run_the_shards_of_the_dead_alone(plan: Plan, again: int) -> N
         (4, {5: [0]}),
         (4, {4: [0], 5: [0]}),  # another one while its parts are shared out anew
         (4, {5: [0], 6: [0], 7: []}),  # another one while what is missing is published
-        (4, {5: [0, 1]}),  # two at once, of two pairs
+        (4, {5: [0, 1]}),  # two at once
+        (4, {4: [0, 2]}),
+        (6, {5: [1, 4], 6: [0, 5]}),  # two more while what is missing is published
         (3, {4: [0], 7: [1]}),  # one after the other, until one is left
         (3, {12: [1]}),  # while the state is collected in the end
     ],
@@ -271,9 +274,15 @@ def test_a_whole_node_dies(spread: str) -> None:
         assert results(4, {attempt: victims}, **options) == {spread}
 
 
-def test_both_copies_are_lost() -> None:
-    with pytest.raises(CommError, match="ranks 0 and 2 have died together, and with them both copies of a part"):
-        results(4, {4: [0, 2]}, zero=optim.AdamW)
+def test_as_many_copies_as_ranks(spread: str) -> None:
+    assert results(4, {5: [0, 1, 3]}, zero=optim.AdamW, before=True, copies=9) == {spread}
+
+
+@pytest.mark.parametrize(("copies", "dead"), [(2, [0, 2]), (3, [0, 1, 2])])
+def test_all_copies_are_lost(copies: int, dead: list[int]) -> None:
+    names = ", ".join(map(str, dead))
+    with pytest.raises(CommError, match=f"ranks {names} have died together, and with them all {copies} copies"):
+        results(4, {4: dead}, zero=optim.AdamW, copies=copies)
 
 
 # ---- each part against a planted bug -----------------------------------------------------------------------------
@@ -335,10 +344,10 @@ def test_what_survivors_keep_must_be_their_sums(
 
 
 def test_buddies_must_be_on_another_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = _buddies.buddies
-    monkeypatch.setattr(_buddies, "buddies", lambda nodes: real([0] * len(nodes)))
-    with pytest.raises(CommError, match="both copies"):
-        results(4, {4: [0, 2]}, zero=optim.AdamW, before=True, nodes=[0, 1, 0, 1])
+    real = _buddies.holders_of
+    monkeypatch.setattr(_buddies, "holders_of", lambda nodes, copies: real([0] * len(nodes), copies))
+    with pytest.raises(CommError, match="all 2 copies"):
+        results(4, {4: [0, 2]}, zero=optim.AdamW, before=True, nodes=[0, 1, 0, 1], copies=2)
 
 
 def test_buddies_must_make_the_same_step(monkeypatch: pytest.MonkeyPatch, spread: str) -> None:
@@ -358,15 +367,15 @@ def test_what_the_dead_have_not_published_must_be(monkeypatch: pytest.MonkeyPatc
     def once(group: Any, function: Callable[[], None]) -> None:
         group.commit(group.attempt(function))
 
-    assert results(3, {5: [0]}, zero=optim.AdamW, before=True) == {spread}
+    assert results(3, {5: [0]}, zero=optim.AdamW, before=True, copies=2) == {spread}
     monkeypatch.setattr(_zero, "until_agreed", once)
-    assert spread not in results(3, {5: [0]}, zero=optim.AdamW, before=True)
+    assert spread not in results(3, {5: [0]}, zero=optim.AdamW, before=True, copies=2)
 
 
 def test_parts_of_the_dead_must_be_shared_out_anew(monkeypatch: pytest.MonkeyPatch, spread: str) -> None:
     """At once, and not when they are needed: the next one to die may be their last holder."""
     plan: Plan = {4: [0], 9: [1]}  # who were a pair
-    assert results(4, plan, zero=optim.AdamW) == {spread}
+    assert results(4, plan, zero=optim.AdamW, copies=2) == {spread}
     monkeypatch.setattr(ZeroRedundancyOptimizer, "_recover", lambda self, where="": None)
-    with pytest.raises(CommError, match="both copies"):
-        results(4, plan, zero=optim.AdamW)
+    with pytest.raises(CommError, match="all 2 copies"):
+        results(4, plan, zero=optim.AdamW, copies=2)
