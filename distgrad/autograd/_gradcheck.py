@@ -200,12 +200,12 @@ class _Check:
 
     def slow(self) -> None:
         """Compares whole Jacobians."""
+        numeric = self.numeric()
         for k in range(max(len(self.outputs), 1)):
             analytic = self.analytic(k) if self.outputs else {}
-            numeric = self.numeric(k)
             for i, t in self.wanted:
-                mine = analytic.get(i, np.zeros((t._data.size, numeric[i].shape[1])))
-                self.compare(mine, numeric[i], i, k)
+                mine = analytic.get(i, np.zeros((t._data.size, numeric[i][k].shape[1])))
+                self.compare(mine, numeric[i][k], i, k)
         self.undefined_gradients()
 
     def fast(self) -> None:
@@ -216,8 +216,7 @@ class _Check:
             rows = self.gradients(k, v)
             for i, t in self.wanted:
                 u = rng.standard_normal(t._data.shape)
-                plus, minus = self.shifted(t, u, k), self.shifted(t, -u, k)
-                numeric = ((plus - minus) / (2 * self.eps) * v).sum()
+                numeric = (self.differences(t, u)[k] * v).sum()
                 mine = (rows[i] * u).sum() if i in rows else 0.0
                 self.compare(np.asarray(mine).reshape(1, 1), np.asarray(numeric).reshape(1, 1), i, k)
         self.undefined_gradients()
@@ -263,36 +262,39 @@ class _Check:
                     f"{self.nondet})"
                 )
 
-    def numeric(self, k: int) -> dict[int, Any]:
-        """The Jacobians of output `k` by central differences."""
+    def numeric(self) -> dict[int, list[Any]]:
+        """The Jacobians of all outputs by central differences, for each input."""
         jacobians = {}
         for i, t in self.wanted:
-            size = t._data.size
-            rows = []
-            for direction in _unit_vectors(t._data.shape):
-                difference = self.shifted(t, direction, k) - self.shifted(t, -direction, k)
-                rows.append(difference.reshape(-1) / (2 * self.eps))
-            columns = rows[0].size if rows else (self.outputs[k]._data.size if self.outputs else 0)
-            jacobians[i] = np.asarray(rows).reshape(size, columns)
+            rows = [self.differences(t, direction) for direction in _unit_vectors(t._data.shape)]
+            sizes = [d.size for d in rows[0]] if rows else [o._data.size for o in self.outputs] or [0]
+            jacobians[i] = [
+                np.asarray([row[k] for row in rows]).reshape(t._data.size, size) for k, size in enumerate(sizes)
+            ]
         return jacobians
 
-    def shifted(self, t: Any, direction: Any, k: int) -> Any:
-        """Output `k` with `t` moved by ``eps * direction``, in place and back."""
+    def differences(self, t: Any, direction: Any) -> list[Any]:
+        """The slope of every output along a direction of `t`."""
+        pairs = zip(self.shifted(t, direction), self.shifted(t, -direction), strict=True)
+        return [(plus - minus) / (2 * self.eps) for plus, minus in pairs]
+
+    def shifted(self, t: Any, direction: Any) -> list[Any]:
+        """The outputs with `t` moved by ``eps * direction``, in place and back."""
         before = t._data.copy()
         t._data[...] += backend_of(before).xp.asarray(self.eps * direction, dtype=before.dtype)
         try:
             with enable_grad():
                 outputs = _listed(self.func(*self.inputs))
-            return self.value(outputs, k)  # a copy, before the way back: an output may share memory with `t`
+            return self.values(outputs)  # copies, before the way back: an output may share memory with `t`
         finally:
             t._data[...] = before
 
-    def value(self, outputs: list[Any], k: int) -> Any:
-        """Output `k` on the host; all outputs as one vector where none has a gradient."""
+    def values(self, outputs: list[Any]) -> list[Any]:
+        """The outputs on the host; all as one vector where none has a gradient."""
         if self.outputs:
-            return _host(_differentiable(outputs)[k]._data)
+            return [_host(o._data) for o in _differentiable(outputs)]
         floating = [o for o in outputs if isinstance(o, TensorBase) and o._data.dtype.kind in "fc"]
-        return np.concatenate([_host(o._data).reshape(-1) for o in floating]) if floating else np.zeros(0)
+        return [np.concatenate([_host(o._data).reshape(-1) for o in floating]) if floating else np.zeros(0)]
 
     def compare(self, analytic: Any, numeric: Any, i: int, k: int) -> None:
         if not np.allclose(analytic, numeric, rtol=self.rtol, atol=self.atol, equal_nan=True):

@@ -1,7 +1,8 @@
 """How arguments of public functions become tensors of one dtype: shared by the op families."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from operator import index
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -166,10 +167,14 @@ def sizes(shape: tuple[Any, ...]) -> tuple[int, ...]:
     """
     if len(shape) == 1 and not isinstance(shape[0], int) and isinstance(shape[0], Sequence):
         shape = tuple(shape[0])
-    for n in shape:
-        if not isinstance(n, SupportsIndex):
-            raise TypeError(f"expected integers, got {n!r} of class {type(n).__name__}; convert with int()")
-    return tuple(int(n) for n in shape)
+    return tuple(map(_integer, shape))
+
+
+def _integer(n: Any) -> int:
+    try:
+        return index(n)
+    except TypeError:
+        raise TypeError(f"expected integers, got {n!r} of class {type(n).__name__}; convert with int()") from None
 
 
 def need_same_dtype(name: str, **tensors: Any) -> None:
