@@ -13,9 +13,7 @@ from .._reports import KEYBOARD_INTERRUPT_CODE
 from ..errors import LaunchError
 from . import _env
 from ._request import Request, parse
-from ._spawn import spawn
-
-USAGE_ERROR = 2  # the exit status of a command line that cannot work, as argparse and most tools have it
+from ._spawn import USAGE_ERROR, spawn
 
 _run = page(f"{__package__}._run")
 _doctor = page(f"{__package__}._doctor")

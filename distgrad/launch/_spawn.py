@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from operator import attrgetter
 from types import FrameType
 from typing import NamedTuple
@@ -200,9 +201,9 @@ def _run(
     parent = os.getpid()
     process = subprocess.Popen(command, env=environment, preexec_fn=lambda: die_with_parent(signal.SIGTERM, parent))
     deaths = Deaths(process.pid, inbox.token)
-    attend = threading.Thread(target=_attend, args=(process, inbox, deaths), daemon=True)
-    end_when_late = threading.Thread(target=_end_when_late, args=(process, inbox), daemon=True)
-    (attend if elastic else end_when_late).start()
+    look_after = partial(_attend, process, inbox, deaths) if elastic else partial(_end_when_late, process, inbox)
+    helper = threading.Thread(target=look_after, daemon=True)
+    helper.start()
     try:
         code = process.wait()  # without a timeout: with one, Python looks only every 50 ms
     except KeyboardInterrupt:
@@ -211,15 +212,16 @@ def _run(
     finally:
         _end(process)
         first = deaths.first(inbox.done())
-    if elastic:
-        attend.join()
+        if elastic:
+            helper.join()  # it reads the inbox to the end
     if elastic and inbox.done():
         return Ending(0, [], began=True)  # whatever mpirun says about those that have died on the way
     if code == 0 and (first is not None or elastic):
         code = 1  # after os._exit(0) of a rank, MPICH ends the others and may call that a success
     # Ranks of other hosts do not reach the inbox.
     status, began = code if code >= 0 else 128 - code, remote or inbox.job_began()
-    return Ending(status, inbox.read(), began, first, False, deaths.began_to_end, len(inbox.done()))
+    noticed, done = deaths.began_to_end, len(inbox.done())
+    return Ending(status, inbox.read(), began, first, noticed=noticed, done=done)
 
 
 def _end_when_late(process: "subprocess.Popen[bytes]", inbox: Inbox) -> None:

@@ -98,6 +98,17 @@ def test_what_ranks_say_after_ctrl_c_is_not_the_cause(inbox: Inbox, monkeypatch:
     assert ending.status == 130 and not ending.may_restart
 
 
+def test_nobody_reads_the_inbox_after_ctrl_c(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is closed then: who looks after an elastic job has ended, too."""
+    monkeypatch.setattr(_spawn, "POLL", 0.5)
+    timer = threading.Timer(0.1, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    before = set(threading.enumerate())
+    assert _spawn._run(["sleep", "0.3"], inbox, elastic=True).interrupted
+    timer.join()
+    assert set(threading.enumerate()) <= before
+
+
 CAUSE = report(2, 1.0, "Traceback\nValueError: cause")
 
 
