@@ -8,7 +8,7 @@ A fault is `kind@key=value,...`; a semicolon stands between two. Kinds:
     exit, leave               os._exit(code), sys.exit(code); code=1 unless given
     exc, oom, interrupt       ChaosError, MemoryError, KeyboardInterrupt is raised
     stall                     the rank sleeps for seconds=...
-    slow                      from its step on, every step takes factor=... times as long
+    slow                      from its step on, what comes before a backward pass takes factor=... times as long
     nan                       one gradient gets a NaN before it is communicated
 
 Keys: `rank` (a number, `*` for all, `random`), `step` (a number, `random(1,20)`), `seed` (needed for random: all ranks

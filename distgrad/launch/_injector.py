@@ -61,7 +61,7 @@ class Injector:
         self._rank = rank
         self._step = 1
         self._slow = 1.0
-        self._began = monotonic()  # the step
+        self._began = monotonic()  # the step, or what follows a backward pass within it
 
     def install(self) -> None:
         """Listen to the steps of the training that is to come; without faults, nothing is installed."""
@@ -100,6 +100,7 @@ class Injector:
             _poison(leaves)
         if self._slow > 1:
             sleep((self._slow - 1) * (monotonic() - self._began))
+            self._began = monotonic()
 
 
 def _poison(leaves: list[Any]) -> None:

@@ -158,6 +158,22 @@ def test_stalls_and_slow_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     assert naps == [2.5, 2.0, 2.0]
 
 
+def test_a_slow_step_of_several_backward_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a rank slept before the first is not slept again before the second."""
+    now = [0.0]
+
+    def work(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr("distgrad.launch._injector.sleep", work)
+    monkeypatch.setattr("distgrad.launch._injector.monotonic", lambda: now[0])
+    training = Training("slow@rank=0,step=1,factor=3")
+    for _ in range(3):
+        work(1.0)
+        training.model(distgrad.ones(1, 2)).sum().backward()
+    assert now[0] == 9.0
+
+
 def test_nothing_is_installed_for_other_ranks() -> None:
     Injector(of_rank(read("exc@rank=1,step=1"), 0, 2), 0).install()
     assert not _pass._pass_hooks and not _optimizer._every_pre_hook and not _mode.mode.observers
