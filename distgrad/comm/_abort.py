@@ -43,7 +43,7 @@ class _Hooks:
     inbox: int | None = None  # descriptor: the launcher's parent reads it
     join: Callable[[], None] | None = None
     on_leave: list[Callable[[], str | None]] = field(default_factory=list)
-    settle: Callable[[], None] | None = None  # in an elastic job, which goes on when a rank ends
+    settle: Callable[[], bool] | None = None  # in an elastic job, which goes on when a rank ends
 
 
 _hooks = _Hooks()
@@ -85,8 +85,11 @@ def on_leave(callback: Callable[[], str | None]) -> None:
     _hooks.on_leave.append(callback)
 
 
-def survive(settle: Callable[[], None]) -> None:
-    """From now on a failing rank ends itself and not the job; who ends in peace calls `settle`, to wait for all."""
+def survive(settle: Callable[[], bool]) -> None:
+    """From now on a failing rank ends itself and not the job; who ends in peace calls `settle`, to wait for all.
+
+    Where that returns False, others have not waited for the same: this rank has ended too early.
+    """
     _hooks.settle = settle
 
 
@@ -204,7 +207,8 @@ def _die() -> NoReturn:
 def _leave_the_living() -> NoReturn:
     """End this rank, which has come to its end, without MPI_Finalize: the dead would be waited for."""
     assert _hooks.settle is not None
-    _hooks.settle()
+    if not _hooks.settle():
+        exit_with(1, "came to the end of its program while others waited for it; they go on without this rank")
     if _hooks.inbox is not None:
         post_done(job.rank, _hooks.inbox)
     drain()

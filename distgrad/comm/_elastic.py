@@ -30,12 +30,15 @@ from ._statistics import Statistics
 from ._topology import Topology
 from ._tree import Tree, add_along
 from ._types import ReduceOp
+from ._wait import Patience
 from .diagnosis._meeting import WireMeeting
 
 _MEETING_TAG = 32002  # apart from the tags that users choose
 
 # Bits in the agreement of all live ranks.
 _WENT_WELL, _COMPLETE = 1, 2
+
+_LAST_WAIT = 2.0  # seconds at the end of the program, before who waits for this rank is told that it will not come
 
 _SHORT = 4096  # bytes; a shorter message goes through MPI, wherever it lies
 
@@ -145,9 +148,27 @@ class ElasticCommunicator(MpiCommunicator):
             self._shrink()
         return bool(flags & _WENT_WELL)
 
-    def settle(self) -> None:
-        """Return when all live ranks have come here; they leave behind whoever has died. A collective call."""
-        self.commit(True)
+    def settle(self) -> bool:
+        """Return when all live ranks have come here: to the end of their program. A collective call.
+
+        Returns:
+            False where others were not at their end, and waited for this rank: they go on as if it had died.
+        """
+        while True:
+            flags = np.array([_WENT_WELL | _COMPLETE], np.intc)
+            try:
+                request = self._comm.Iagree(flags)
+                patience = Patience(self._stop_waiting)
+                while not request.Test():
+                    patience.pause()
+                return bool(flags[0] & _WENT_WELL)
+            except self._mpi.Exception:  # as in `_agree`
+                self._comm.Ack_failed()
+
+    def _stop_waiting(self, waited: float) -> None:
+        """Let go of those who wait for this rank in a collective, which it will never come to."""
+        if waited > _LAST_WAIT and not self._comm.Is_revoked():
+            self._comm.Revoke()
 
     def report(self, where: str, again: float = 0.0) -> None:
         """Say on the lowest live rank who has died since the last report, if anybody has.

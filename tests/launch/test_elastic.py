@@ -31,6 +31,7 @@ PLANS = {
     "two at once": (4, "kill@rank=0,step=7,phase=forward; exit@rank=3,step=7,phase=forward,code=0"),
     "all but one at once": (3, "kill@rank=0,step=7; kill@rank=1,step=7"),
     "the first step": (2, "oom@rank=1,step=1,phase=forward"),
+    "one is at its end too early": (3, "leave@rank=1,step=8,code=0"),
     "rank 0 after the last step": (3, "kill@rank=0,step=30,phase=optimizer"),
 }
 
