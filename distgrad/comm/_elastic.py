@@ -125,7 +125,7 @@ class ElasticCommunicator(MpiCommunicator):
         try:
             function()
         except self._mpi.Exception as error:
-            if error.Get_error_class() not in self._failures():
+            if not self._tells_of_a_death(error):
                 raise
             self._noticed, self._at = time.monotonic(), time.time()
             self._wreck = error
@@ -229,9 +229,13 @@ class ElasticCommunicator(MpiCommunicator):
         self._noticed = None
         self._repairing += time.monotonic() - began
 
-    def _failures(self) -> tuple[int, ...]:
-        """The errors that tell of a dead rank."""
-        return self._mpi.ERR_PROC_FAILED, self._mpi.ERR_PROC_FAILED_PENDING, self._mpi.ERR_REVOKED
+    def _tells_of_a_death(self, error: Any) -> bool:
+        """Whether an error of MPI comes from a dead rank, or from another rank that has noticed one.
+
+        Some collectives of Open MPI (5.0.11: Alltoallv) have no more to say than "another error" when they are revoked.
+        """
+        deaths = self._mpi.ERR_PROC_FAILED, self._mpi.ERR_PROC_FAILED_PENDING, self._mpi.ERR_REVOKED
+        return error.Get_error_class() in deaths or bool(self._comm.Is_revoked())
 
     # ---- collectives that repair the group -----------------------------------------------------------------------
 
