@@ -308,14 +308,14 @@ class AttentionKernels(Protocol):
 
     def forward(
         self, q: Array, k: Array, v: Array, mask: Array | None, keep: Array | None, causal: bool, scale: float, p: float
-    ) -> tuple[Array, Array]:
-        """The result (B, H, L, Ev), 0 in rows that see no key, and the rows' log-sum-exp (B, H, L)."""
+    ) -> tuple[Array, Any]:
+        """The result (B, H, L, Ev), 0 in rows that see no key, and what `backward` gets as `saved`."""
         ...
 
     def backward(
-        self, g: Array, q: Array, k: Array, v: Array, out: Array, lse: Array, mask: Array | None, keep: Array | None,
+        self, g: Array, q: Array, k: Array, v: Array, saved: Any, mask: Array | None, keep: Array | None,
         causal: bool, scale: float, p: float, needs_mask: bool,
-    ) -> tuple[Array, Array, Array, Array | None]:
+    ) -> tuple[Array, Array, Array, Array | None]:  # fmt: skip
         """The gradients of q, k, v and, if wanted, of an added mask."""
         ...
 

@@ -19,16 +19,13 @@ if TYPE_CHECKING:
 
 
 class Attention(Op):
-    """Inputs: q (B, H, L, E), k (B, H, S, E), v (B, H, S, Ev), mask (B, H, L, S) or None; outputs y and the rows' log-
-    sum-exp.
+    """Inputs: q (B, H, L, E), k (B, H, S, E), v (B, H, S, Ev), mask (B, H, L, S) or None.
 
     ``params = (causal, scale, dropout probability)``.
     """
 
     name = "ScaledDotProductAttention"
     saves = ((0, 1, 2, 3),) * 4
-    saves_output = True
-    non_differentiable = (1,)
     quiet = True
 
     @staticmethod
@@ -38,12 +35,13 @@ class Attention(Op):
         keep = None
         if p:
             keep = ctx.aux = ctx.xp.asarray(stream_of(None).bernoulli(1 - p, (*q.shape[:3], k.shape[2])))
-        return ctx.kernels.attention.forward(q, k, v, mask, keep, causal, scale, p)
+        out, ctx.cache = ctx.kernels.attention.forward(q, k, v, mask, keep, causal, scale, p)
+        return out
 
     @staticmethod
-    def backward(xp: Any, ctx: Node, grads: Any, q: Any, k: Any, v: Any, mask: Any, y: Any, lse: Any) -> Any:
+    def backward(xp: Any, ctx: Node, g: Any, q: Any, k: Any, v: Any, mask: Any) -> Any:
         """By differentiable formulas, on whole matrices of scores."""
-        g, (causal, scale, p), keep = grads[0], ctx.params, ctx.aux
+        (causal, scale, p), keep = ctx.params, ctx.aux
         scores = xp.matmul(q, xp.swapaxes(k, -1, -2)) * scale
         weights = _softmax(xp, ctx.xp, scores, mask, causal)
         kept = weights if keep is None else weights * keep * (1 / (1 - p))
@@ -57,9 +55,9 @@ class Attention(Op):
         return gq, gk, gv, slope if ctx.needs[3] else None
 
     @staticmethod
-    def backward_fast(xp: Any, ctx: Node, grads: Any, q: Any, k: Any, v: Any, mask: Any, y: Any, lse: Any) -> Any:
+    def backward_fast(xp: Any, ctx: Node, g: Any, q: Any, k: Any, v: Any, mask: Any) -> Any:
         causal, scale, p = ctx.params
-        return ctx.kernels.attention.backward(grads[0], q, k, v, y, lse, mask, ctx.aux, causal, scale, p, ctx.needs[3])
+        return ctx.kernels.attention.backward(g, q, k, v, ctx.cache, mask, ctx.aux, causal, scale, p, ctx.needs[3])
 
 
 def _softmax(xp: Any, array_module: Any, scores: Any, mask: Any, causal: bool) -> Any:
@@ -180,7 +178,7 @@ def scaled_dot_product_attention(
     mask = None if attn_mask is None else _mask_of(attn_mask, q._data.dtype).expand(*lead, length, keys)
     factor = 1 / math.sqrt(q._data.shape[-1]) if scale is None else float(scale)
     inputs = (*(_four(t, lead) for t in (q, k, v)), None if mask is None else _four(mask, lead))
-    result = apply(Attention, inputs, (bool(is_causal), factor, float(dropout_p)))[0]
+    result = apply(Attention, inputs, (bool(is_causal), factor, float(dropout_p)))
     return result if len(lead) == 2 else result.reshape(*lead, length, width)  # type: ignore[no-any-return]
 
 

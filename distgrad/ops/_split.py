@@ -40,6 +40,14 @@ class Split(Op):
         ]
         return xp.concat(parts, axis=axis)
 
+    @staticmethod
+    def backward_fast(xp: Any, ctx: Node, g: Any) -> Any:
+        """Without a copy where an operation has laid the gradients side by side, as attention does."""
+        lengths, axis = ctx.params
+        if g[0] is not None and _lie_apart(ctx, g, [n * g[0].strides[axis] for n in lengths[:-1]]):
+            return ctx.xp.lib.stride_tricks.as_strided(g[0], ctx.shapes[0], g[0].strides)
+        return Split.backward(xp, ctx, g)
+
 
 class Unbind(Op):
     """``params = (axis,)``."""
@@ -55,6 +63,30 @@ class Unbind(Op):
     def backward(xp: Any, ctx: Node, g: Any) -> Any:
         like = next(part for part in g if part is not None)
         return xp.stack([xp.zeros(like.shape, like) if part is None else part for part in g], axis=ctx.params[0])
+
+    @staticmethod
+    def backward_fast(xp: Any, ctx: Node, g: Any) -> Any:
+        """As `Split.backward_fast`."""
+        (axis,), first = ctx.params, g[0]
+        if len(g) > 1 and first is not None and g[1] is not None:
+            step = ctx.backend.address(g[1]) - ctx.backend.address(first)
+            if step > 0 and _lie_apart(ctx, g, [step] * (len(g) - 1)):
+                strides = (*first.strides[:axis], step, *first.strides[axis:])
+                return ctx.xp.lib.stride_tricks.as_strided(first, ctx.shapes[0], strides)
+        return Unbind.backward(xp, ctx, g)
+
+
+def _lie_apart(ctx: Node, parts: Any, steps: list[int]) -> bool:
+    """Whether all are views of one memory, alike but for so many bytes from each to the next."""
+    first = parts[0]
+    place = ctx.backend.address(first)
+    for part, step in zip(parts[1:], steps, strict=True):
+        place += step
+        if part is None or part.base is None or part.base is not first.base or part.strides != first.strides:
+            return False
+        if ctx.backend.address(part) != place:
+            return False
+    return True
 
 
 def _check(input: Any, dim: int, name: str) -> tuple[int, int]:

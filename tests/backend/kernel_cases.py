@@ -289,15 +289,16 @@ def _attention(n: Any, mask: str, causal: bool, p: float, backward: bool) -> lis
     if not backward:
         return [q, k, v, *rest]
     with np.errstate(all="ignore"):
-        out, lse = CPU.kernels.attention.forward(q, k, v, *rest)
-    return [n(*out.shape), q, k, v, out, lse, *rest, mask == "added"]
+        out, _ = CPU.kernels.attention.forward(q, k, v, *rest)
+    return [n(*out.shape), q, k, v, None, *rest, mask == "added"]
 
 
 for _mask in ("none", "added", "boolean"):
     for _causal, _p in ((False, 0.0), (True, 0.0), (False, 0.25)):
         _note = f"mask={_mask} causal={_causal} p={_p}"
-        _add("attention.forward", lambda n, a=(_mask, _causal, _p): _attention(n, *a, False), FLOATS, _note)
-        _add("attention.backward", lambda n, a=(_mask, _causal, _p): _attention(n, *a, True), FLOATS, _note)
+        _args = _mask, _causal, _p
+        _add("attention.forward", lambda n, a=_args: _attention(n, *a, False), FLOATS, _note, lambda r: r[0])
+        _add("attention.backward", lambda n, a=_args: _attention(n, *a, True), FLOATS, _note)
 
 # ---- recurrent layers ------------------------------------------------------------------------------------------------
 _SIZES = (3, 3, 2, 1)

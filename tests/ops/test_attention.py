@@ -11,6 +11,7 @@ import distgrad
 import distgrad.nn.functional as F
 from distgrad.backend._numpy import _attention
 from distgrad.errors import ShapeError
+from distgrad.ops._split import Split, Unbind
 
 
 def _run(q: Any, k: Any, v: Any, g: Any, **options: Any) -> list[Any]:
@@ -54,6 +55,44 @@ def test_large_scores() -> None:
     k = distgrad.tensor([[[[100.0] * 4, [-100.0] * 4]]])
     v = distgrad.tensor([[[[1.0], [2.0]]]])
     assert F.scaled_dot_product_attention(q, k, v).flatten().tolist() == [1.0, 1.0]
+
+
+def test_scores_that_are_all_far_below_zero() -> None:
+    """Their exponentials vanish in float32, unless they are shifted."""
+    q = distgrad.full((1, 1, 3, 4), 10.0)
+    k = distgrad.tensor([[[[-10.0] * 4, [-10.01] * 4]]])
+    v = distgrad.tensor([[[[1.0], [2.0]]]])
+    exact = 1 + 1 / (1 + math.exp(0.2))
+    np.testing.assert_allclose(F.scaled_dot_product_attention(q, k, v).flatten().numpy(), exact, rtol=1e-5)
+
+
+def _apart(parts: Any) -> list[Any]:
+    """Copies, each in memory of its own."""
+    return [part.contiguous().clone() for part in parts]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)], ids=str)
+@pytest.mark.parametrize("how", ["split", "unbind"])
+def test_gradients_of_parts_of_one_product_lie_side_by_side(
+    how: str, order: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So what puts them together again need not copy; copies have the same values."""
+    copies: list[str] = []
+    for kind in (Split, Unbind):
+        formula = kind.backward
+        noted = staticmethod(lambda *a, f=formula: (copies.append(how), f(*a))[1])
+        monkeypatch.setattr(kind, "backward", noted)
+    start, g = distgrad.randn(2, 7, 3 * 6), distgrad.randn(2, 2, 7, 3)
+    found = []
+    for separately in (False, True):
+        x = start.clone().requires_grad_()
+        both = x * 1
+        parts = both.split(6, 2) if how == "split" else both.view(2, 7, 3, 6).unbind(2)
+        heads = [t.view(2, 7, 2, 3).transpose(1, 2) for t in (_apart(parts) if separately else parts)]
+        F.scaled_dot_product_attention(*(heads[i] for i in order), is_causal=True).backward(g)
+        assert bool(copies) == (separately or order != (0, 1, 2))
+        found.append(x.grad.numpy())  # type: ignore[union-attr]
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-5, atol=1e-6)
 
 
 def test_dropout_keeps_the_mean() -> None:

@@ -32,8 +32,8 @@ class CupyAttention:
 
     def forward(
         self, q: Array, k: Array, v: Array, mask: Array | None, keep: Array | None, causal: bool, scale: float, p: float
-    ) -> tuple[Array, Array]:
-        """The result (B, H, L, Ev), 0 in rows that see no key, and the rows' log-sum-exp (B, H, L)."""
+    ) -> tuple[Array, tuple[Array, Array]]:
+        """The result (B, H, L, Ev), 0 in rows that see no key; that again and the rows' log-sum-exp (B, H, L)."""
         cp = self._cp
         out = cp.empty((*q.shape[:3], v.shape[3]), q.dtype)
         lse = cp.empty(q.shape[:3], q.dtype)
@@ -49,14 +49,15 @@ class CupyAttention:
                 powers *= keep[part]
                 total *= 1 - p
             out[part] = cp.matmul(powers, wide(v[part])) / total
-        return out, lse
+        return out, (out, lse)
 
     def backward(
-        self, g: Array, q: Array, k: Array, v: Array, out: Array, lse: Array, mask: Array | None, keep: Array | None,
-        causal: bool, scale: float, p: float, needs_mask: bool,
+        self, g: Array, q: Array, k: Array, v: Array, saved: tuple[Array, Array] | None, mask: Array | None,
+        keep: Array | None, causal: bool, scale: float, p: float, needs_mask: bool,
     ) -> tuple[Array, Array, Array, Array | None]:  # fmt: skip
         """The gradients of q, k, v and, if wanted, of an added mask."""
         cp = self._cp
+        out, lse = saved or self.forward(q, k, v, mask, keep, causal, scale, p)[1]
         gq, gk, gv = cp.empty(q.shape, q.dtype), cp.empty(k.shape, k.dtype), cp.empty(v.shape, v.dtype)
         g_mask = cp.empty(mask.shape, q.dtype) if needs_mask and mask is not None else None
         for part in _parts(q, k):

@@ -14,7 +14,8 @@ from .._array_rnn import ArrayRnn
 from .._backend import Backend
 from .._device import device
 from .._onednn import choose
-from . import _activation, _attention, _conv, _loss, _norm, _softmax, _special, _ufuncs
+from . import _activation, _conv, _loss, _norm, _softmax, _special, _ufuncs
+from ._attention import BlockAttention, NumpySteps
 from ._blocks import in_blocks
 from ._memory import keep_freed_memory
 from ._scratch import BLOCK, scratch
@@ -22,7 +23,7 @@ from ._scratch import BLOCK, scratch
 
 class _NumpyKernels:
     activation = _activation
-    attention = _attention
+    attention = BlockAttention(NumpySteps())
     conv = _conv
     loss = _loss
     norm = _norm

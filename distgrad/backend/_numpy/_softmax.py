@@ -16,11 +16,12 @@ from ._scratch import scratch
 _BLOCK = 1 << 15  # elements
 _FLOAT32 = np.dtype(np.float32)
 _SAFE = {_FLOAT32: 80.0, np.dtype(np.float64): 690.0}
+_VANISHING = 1e-30  # of a sum of exponentials: below, they have lost digits
 
 
 def softmax(x: Array, axis: int) -> Array:
     """``exp(x) / sum(exp(x))`` along an axis; float16 and bfloat16 are computed in float32."""
-    return _by_rows(_softmax_rows, axis, x)
+    return _by_rows(softmax_rows, axis, x)
 
 
 def log_softmax(x: Array, axis: int) -> Array:
@@ -30,7 +31,7 @@ def log_softmax(x: Array, axis: int) -> Array:
 
 def softmax_backward(g: Array, y: Array, axis: int) -> Array:
     """The gradient of softmax from its result: ``y * (g - sum(g * y))``."""
-    return _by_rows(_softmax_backward_rows, axis, y, g)
+    return _by_rows(softmax_backward_rows, axis, y, g)
 
 
 def log_softmax_backward(g: Array, y: Array, axis: int) -> Array:
@@ -69,8 +70,12 @@ _largest, _smallest = np.maximum.reduce, np.minimum.reduce
 
 def _is_safe(x: Array) -> bool:
     """Whether exp of these values, and its sums, can neither overflow nor vanish; false where there is nan."""
-    limit = _SAFE[x.dtype]
-    return bool(_largest(x, None) < limit - math.log(x.shape[1]) and _smallest(x, None) > -limit)
+    return _is_low(x) and bool(_smallest(x, None) > -_SAFE[x.dtype])
+
+
+def _is_low(x: Array) -> bool:
+    """Whether exp of these values, and its sums, cannot overflow; false where there is nan."""
+    return bool(_largest(x, None) < _SAFE.get(x.dtype, -math.inf) - math.log(x.shape[1]))
 
 
 def _sums(x: Array) -> Array:
@@ -83,15 +88,20 @@ def _dots(x: Array, y: Array) -> Array:
     return (np.vecdot(x, y) if x.shape[1] >= 64 else np.einsum("ij,ij->i", x, y))[:, None]
 
 
-def _softmax_rows(out: Array, x: Array) -> None:
-    if _is_safe(x):
-        np.exp(x, out=out)
-    else:
-        np.subtract(x, _largest(x, 1, keepdims=True), out=out)
-        np.exp(out, out=out)
-    total = _sums(out)
-    np.reciprocal(total, out=total)
-    np.multiply(out, total, out=out)
+def softmax_rows(out: Array, x: Array, masked: bool = False) -> None:
+    """The softmax of the rows of x, which is not `out`; if `masked`, 0 where all are -inf, else nan there."""
+    total: Array | None = None
+    if _is_low(x):
+        total = _sums(np.exp(x, out=out))
+    if total is None or not total.min() > _VANISHING:
+        top = _largest(x, 1, keepdims=True)
+        if masked:
+            top[top == -np.inf] = 0
+        np.subtract(x, top, out=out)
+        total = _sums(np.exp(out, out=out))
+        if masked:
+            total[total == 0] = 1
+    np.multiply(out, np.reciprocal(total, out=total), out=out)
 
 
 def _log_softmax_rows(out: Array, x: Array) -> None:
@@ -104,7 +114,8 @@ def _log_softmax_rows(out: Array, x: Array) -> None:
     np.subtract(out, np.log(_sums(powers)), out=out)
 
 
-def _softmax_backward_rows(out: Array, y: Array, g: Array) -> None:
+def softmax_backward_rows(out: Array, y: Array, g: Array) -> None:
+    """The gradient of `softmax_rows` from its result y; `out` may be g."""
     np.subtract(g, _dots(g, y), out=out)
     np.multiply(out, y, out=out)
 

@@ -7,7 +7,9 @@ import warnings
 
 from ..._environment import onednn as _setting
 from .._kernels import Kernels
+from .._numpy._attention import BlockAttention, NumpySteps
 from ._activation import OneDnnActivation
+from ._attention import OneDnnSteps
 from ._conv import OneDnnConv
 from ._core import Core as Core
 from ._library import OFF, Library, OneDnnError, find, load
@@ -52,7 +54,7 @@ class OneDnnKernels:
 
     def __init__(self, numpy: Kernels, core: Core) -> None:
         self.activation = OneDnnActivation(core, numpy.activation)
-        self.attention = numpy.attention
+        self.attention = BlockAttention(OneDnnSteps(core, NumpySteps()))
         self.conv = OneDnnConv(core, numpy.conv)
         self.loss = numpy.loss
         self.norm = OneDnnNorm(core, numpy.norm)
