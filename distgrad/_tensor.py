@@ -446,8 +446,7 @@ class Tensor(OperationMethods):
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if self._data.ndim == 0 else object.__format__(self, spec)
 
-    def __hash__(self) -> int:
-        return id(self)
+    __hash__ = object.__hash__  # by identity, although == compares elements
 
     # ---- copies, moves, pickling ----
     def to(

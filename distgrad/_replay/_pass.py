@@ -1,11 +1,10 @@
 """A backward pass that writes on the tape what it does."""
 
-from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 from ..autograd._accumulate import accumulate_grad, announce, sum_to
-from ..autograd._node import NODE, OUTPUT, Node
-from ..autograd._pass import Pass, _dependencies, _pass_hooks
+from ..autograd._node import OUTPUT, Node
+from ..autograd._pass import Pass, _pass_hooks, reachable
 from ..autograd._sparse import SparseRows
 from ._errors import Unrecordable
 
@@ -36,17 +35,12 @@ class RecordedPass(Pass):
             self.names_of_starts = [self._start(start) for start in starts]
         except Unrecordable as problem:
             self.recorder.fail(problem)
-            super().run(targets, starts)
+            Pass(self.retain, self.graph, None).run(targets, starts)
             return
-        roots = [t.node if t.kind == OUTPUT else t for t in targets]
-        self.counts = _dependencies(roots)
+        nodes, self.counts = reachable(targets)
         for target, start, name in zip(targets, starts, self.names_of_starts, strict=True):
-            self.add_named(target, start, name)
-        for root in dict.fromkeys(roots):
-            if self.counts[root] == 0:
-                self.release(root)
-        while self.ready:
-            node = heappop(self.ready)[1]
+            self.arrive_named(target, start, name)
+        for node in nodes:
             g, name = self.buffers.pop(node, None), self.names.pop(node, None)
             if g is None:
                 grads: Any = (None,) * len(node.edges)
@@ -54,19 +48,8 @@ class RecordedPass(Pass):
             else:
                 grads, named = self.named_step(node, g, name)
             for edge, r, r_name in zip(node.edges, grads, named, strict=True):
-                if edge is None:
-                    continue
-                if r is not None:
-                    self.add_named(edge, r, r_name)
-                if edge.kind == OUTPUT:
-                    edge = edge.node
-                self.counts[edge] -= 1
-                if self.counts[edge] == 0:
-                    if edge.kind == NODE:
-                        heappush(self.ready, (-edge.sequence, edge))
-                    else:
-                        self.release(edge)
-            self.owned.discard(node)
+                if edge is not None:
+                    self.arrive_named(edge, r, r_name)
 
     def _start(self, start: Any) -> str:
         if self.tape.knows(start):
@@ -77,8 +60,13 @@ class RecordedPass(Pass):
         self.tape.made.add(name)
         return self.tape.assign("g", f"{name}.copy()")
 
-    def add_named(self, target: Any, g: Any, name: str) -> None:
-        """`add`, with the name of the sum."""
+    def arrive_named(self, target: Any, g: Any, name: str) -> None:
+        """`arrive`, with the name of the sum."""
+        if g is not None:
+            self._add_name(target, name)
+        self.arrive(target, g)
+
+    def _add_name(self, target: Any, name: str) -> None:
         tape, names = self.tape, self.names
         if target.kind == OUTPUT:
             outputs = names.setdefault(target.node, [None] * target.count)
@@ -90,7 +78,6 @@ class RecordedPass(Pass):
             tape.add(f"{names[target]} += {name}")
         else:
             names[target] = tape.assign("g", f"{names[target]} + {name}")
-        self.add(target, g)
 
     def named_step(self, node: Any, g: Any, name: Any) -> tuple[Any, Any]:
         """Runs one node; the gradients of its inputs, and their names."""

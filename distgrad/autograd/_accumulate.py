@@ -11,32 +11,30 @@ from ._sparse import SparseRows, accumulate_sparse
 
 def accumulate_grad(leaf: Any, g: Any, *, owned: bool, graph: bool) -> None:
     """Adds `g` to ``leaf.grad``, in the arena's memory where the leaf has a slot."""
+    before = leaf._grad
     if g.__class__ is SparseRows:
         accumulate_sparse(leaf, g)
-        return
-    if leaf._grad is not None and leaf._grad.is_sparse:
-        leaf._grad = leaf._grad.to_dense()
-    if graph:
+    elif graph:
         # A tensor of its own: `g` may be the gradient of other leaves, too.
-        leaf._grad = g * 1 if leaf._grad is None else leaf._grad + g
-        return
-    if leaf._grad is not None:
-        before = leaf._grad
-        if before._target is None:
-            before._data += g
-            before._cell[0] += 1
+        leaf._grad = g * 1 if before is None else _dense(before) + g
+    elif before is None:
+        slot = None if leaf._extra is None else leaf._extra.grad_slot
+        if slot is None:
+            g = as_array(g)
+            leaf._grad = wrap(g if owned else g.copy())
         else:
-            leaf._grad = wrap(as_array(before._data + g))
-        return
-    extra = leaf._extra
-    slot = None if extra is None else extra.grad_slot
-    if slot is not None:
-        if g is not slot._data:  # an operation may have written it there itself
-            slot._data[...] = g
-        leaf._grad = slot
+            if g is not slot._data:  # an operation may have written it there itself
+                slot._data[...] = g
+            leaf._grad = slot
+    elif before._target is None and not before.is_sparse:
+        before._data += g
+        before._cell[0] += 1
     else:
-        g = as_array(g)
-        leaf._grad = wrap(g if owned else g.copy())
+        leaf._grad = wrap(as_array(_dense(before)._data + g))
+
+
+def _dense(grad: Any) -> Any:
+    return grad.to_dense() if grad.is_sparse else grad
 
 
 def announce(leaf: Any) -> None:

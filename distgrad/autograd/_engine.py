@@ -8,7 +8,7 @@ from ..backend import as_array, backend_of
 from ..errors import AutogradError, ShapeError
 from ._accumulate import accumulate_grad, announce, in_dtype
 from ._base import TensorBase, producer, target_of, wrap
-from ._mode import enable_grad, mode, no_grad
+from ._mode import mode
 from ._pass import Pass
 
 
@@ -35,8 +35,8 @@ def queue_callback(callback: Callable[[], None]) -> None:
     _run.callbacks[-1].append(callback)
 
 
-def _initial(output: Any, g: Any) -> Any:
-    """The gradient with which an output starts."""
+def _start(output: Any, g: Any, graph: bool) -> Any:
+    """The gradient with which an output starts, a tensor if a graph is recorded."""
     data = output._data
     if g is None:
         if data.size != 1:
@@ -44,17 +44,18 @@ def _initial(output: Any, g: Any) -> Any:
                 f"grad can be implicitly created only for scalar outputs, got shape {list(data.shape)}; "
                 "reduce it first (.mean() or .sum()), or pass its gradient"
             )
-        return wrap(backend_of(data).xp.ones_like(data))
+        one = backend_of(data).xp.ones(data.shape, data.dtype)
+        return wrap(one) if graph else one
     if not isinstance(g, TensorBase):
         raise AutogradError(f"expected the gradient of an output to be a Tensor or None, got {type(g).__name__}")
     if g._data.shape != data.shape:
         raise ShapeError(f"expected a gradient of the output's shape {list(data.shape)}, got {list(g._data.shape)}")
-    return g
+    return g if graph else g._data
 
 
 def _execute(outputs: Sequence[Any], grads: Sequence[Any], one: Pass) -> None:
     targets: list[Any] = []
-    values: list[Any] = []
+    starts: list[Any] = []
     for output, g in zip(outputs, grads, strict=True):
         target = target_of(output)
         if target is None:
@@ -63,17 +64,17 @@ def _execute(outputs: Sequence[Any], grads: Sequence[Any], one: Pass) -> None:
                 "led to this "
                 "tensor (was it computed under no_grad, detached, or from frozen parameters?)"
             )
-        start = _initial(output, g)
         targets.append(target)
-        values.append(start if one.graph else start._data)
-    _run.callbacks.append([])
-    quiet = backend_of(outputs[0]._data).quiet()
+        starts.append(_start(output, g, one.graph))
+    callbacks: list[Callable[[], None]] = []
+    _run.callbacks.append(callbacks)
     grad_before = mode.grad
     try:
-        with quiet, enable_grad() if one.graph else no_grad():
-            one.run(targets, values)
+        mode.grad = one.graph
+        with backend_of(outputs[0]._data).quiet():
+            one.run(targets, starts)
         mode.grad = grad_before
-        for callback in _run.callbacks[-1]:
+        for callback in callbacks:
             callback()
     finally:
         mode.grad = grad_before

@@ -208,6 +208,8 @@ def _finish(ctx: FunctionCtx, args: tuple[Any, ...], output: Any, edges: tuple[A
     outputs = output if isinstance(output, tuple) else (output,)
     ctx.shapes = tuple(a._data.shape if isinstance(a, TensorBase) else None for a in args)
     ctx.outputs = len(outputs)
+    cells = tuple(t._cell for t in ctx.saved_list if t is not None)
+    ctx.link(ctx.needs, ctx.shapes, edges, (), cells)  # before the nodes that `wrote` makes, which are to be younger
     results = []
     for index, o in enumerate(outputs):
         if not isinstance(o, TensorBase):
@@ -227,8 +229,7 @@ def _finish(ctx: FunctionCtx, args: tuple[Any, ...], output: Any, edges: tuple[A
             o._target = target
         ctx.likes.append(_Like(o))
         results.append(o)
-    cells = tuple(t._cell for t in ctx.saved_list if t is not None)
-    ctx.link(ctx.needs, ctx.shapes, edges, (), cells)
+    ctx.versions = sum(cell[0] for cell in cells)  # after forward's own writes
     _detach_saved_outputs(ctx, outputs)
     return tuple(results) if isinstance(output, tuple) else results[0]
 

@@ -214,24 +214,41 @@ def apply(op: Any, inputs: tuple[Any, ...], params: tuple[Any, ...] = ()) -> Any
     """Applies any operation: inputs are tensors, Python numbers, or None for one that is absent."""
     if intercepts.active and mode.autocast is not None:
         inputs = mode.autocast(op, inputs)
-    arrays = tuple(t._data if isinstance(t, TensorBase) else t for t in inputs)
-    first = next(x for x, t in zip(arrays, inputs, strict=True) if isinstance(t, TensorBase))
-    for x, t in zip(arrays, inputs, strict=True):
-        if isinstance(t, TensorBase) and x.__class__ is not first.__class__:
-            raise _device_mismatch(op, inputs)
-    backend = backend_of(first)
+    arrays: list[Any] = []
+    shapes: list[Any] = []
+    needs: list[bool] = []
+    edges: list[Any] = []
+    array_type: Any = None
+    for t in inputs:
+        if not isinstance(t, TensorBase):
+            arrays.append(t)
+            shapes.append(None)
+            needs.append(False)
+            edges.append(None)
+            continue
+        x = t._data
+        if x.__class__ is not array_type:
+            if array_type is not None:
+                raise _device_mismatch(op, inputs)
+            array_type = x.__class__
+        if t._base is not None:
+            sync_view(t)
+        target = t._target
+        arrays.append(x)
+        shapes.append(x.shape)
+        needs.append(target is not None)
+        edges.append(t if target is LEAF_MARK else target)
+    backend = _backends[array_type]
     node = Node(op, backend, params)
     raw = op.forward(node, *arrays, *params)
     result: Any
     if raw.__class__ is tuple:
-        result = tuple(wrap(r if r.__class__ is first.__class__ else backend.asarray(r)) for r in raw)
+        result = tuple([wrap(r if r.__class__ is array_type else backend.asarray(r)) for r in raw])
     else:
         result = wrap(raw if raw.__class__ in _backends else backend.asarray(raw))
-    edges = tuple(_edge(t) for t in inputs)
-    if mode.grad and any(e is not None for e in edges):
-        needs = tuple(e is not None for e in edges)
-        shapes = tuple(getattr(x, "shape", None) for x in arrays)
-        node.link(needs, shapes, edges, *_kept(op, needs, inputs, result))
+    if True in needs and mode.grad:
+        wanted = tuple(needs)
+        node.link(wanted, tuple(shapes), tuple(edges), *_kept(op, wanted, inputs, result))
         _set_targets(op, node, result)
     if op.view:
         for r in result if result.__class__ is tuple else (result,):
@@ -240,14 +257,6 @@ def apply(op: Any, inputs: tuple[Any, ...], params: tuple[Any, ...] = ()) -> Any
         for observer in mode.observers:
             observer(op, node, inputs, result)
     return result
-
-
-def _edge(t: Any) -> Any:
-    if not isinstance(t, TensorBase):
-        return None
-    if t._base is not None:
-        sync_view(t)
-    return t if t._target is LEAF_MARK else t._target
 
 
 def _set_targets(op: Any, node: Node, result: Any) -> None:

@@ -6,7 +6,7 @@ so a parameter used in several places is summed first and accumulated, and annou
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from heapq import heappop, heappush
+from operator import attrgetter
 from typing import Any
 
 from ..backend import as_array
@@ -26,48 +26,37 @@ def register_pass_hook(hook: Callable[[list[Any]], None]) -> HookHandle:
     return HookHandle(_pass_hooks, hook)
 
 
-def _dependencies(roots: Sequence[Any]) -> dict[Any, int]:
-    """How many gradients will flow into each node and leaf that can be reached."""
-    counts: dict[Any, int] = {}
-    stack: list[Node] = []
-    for root in roots:
-        if root not in counts:
-            counts[root] = 0
-            if root.kind == NODE:
-                stack.append(root)
-    while stack:
-        for edge in stack.pop().edges:
-            if edge is None:
-                continue
-            if edge.kind == OUTPUT:
-                edge = edge.node
-            if edge in counts:
-                counts[edge] += 1
-            else:
-                counts[edge] = 1
-                if edge.kind == NODE:
-                    stack.append(edge)
-    return counts
+def reachable(roots: Sequence[Any]) -> tuple[list[Node], dict[Any, int]]:
+    """The nodes that lead to the roots, youngest first, and how many gradients will flow into each leaf.
 
-
-def _leading_to(wanted: set[Any], roots: Sequence[Any]) -> set[Any]:
-    """Of all that can be reached from the roots, what has one of `wanted` behind it (or is one)."""
-    order: list[Any] = []
-    seen: set[Any] = set()
-    stack = [r for r in roots if r.kind == NODE]
-    while stack:
-        node = stack.pop()
-        if node in seen:
+    That order is one in which all gradients of a node have arrived when its turn comes: an edge always points to
+    something older.
+    """
+    nodes: set[Node] = set()
+    leaves: dict[Any, int] = {}
+    edges = list(roots)
+    while edges:
+        edge = edges.pop()
+        if edge is None:
             continue
-        seen.add(node)
-        order.append(node)
-        for edge in node.edges:
-            if edge is not None:
-                edge = edge.node if edge.kind == OUTPUT else edge
-                if edge.kind == NODE:
-                    stack.append(edge)
+        kind = edge.kind
+        if kind == LEAF:
+            leaves[edge] = leaves.get(edge, 0) + 1
+            continue
+        node = edge if kind == NODE else edge.node
+        if node not in nodes:
+            nodes.add(node)
+            edges += node.edges
+    return sorted(nodes, key=_sequence_of, reverse=True), leaves
+
+
+_sequence_of = attrgetter("sequence")
+
+
+def _leading_to(wanted: set[Any], nodes: Sequence[Node]) -> set[Any]:
+    """Of all nodes that can be reached, what has one of `wanted` behind it (or is one)."""
     useful = set(wanted)
-    for node in sorted(order, key=lambda n: n.sequence):  # an edge always points to something older
+    for node in reversed(nodes):
         if any(e is not None and (e.node if e.kind == OUTPUT else e) in useful for e in node.edges):
             useful.add(node)
     return useful
@@ -81,31 +70,25 @@ class Pass:
         self.graph = graph
         self.captured = captured  # for grad(): (target, output number) -> gradient, instead of accumulating in leaves
         self.useful: set[Any] = set()
-        self.counts: dict[Any, int] = {}
+        self.counts: dict[Any, int] = {}  # how many gradients are still to come, for each leaf
         self.buffers: dict[Any, Any] = {}
         self.owned: set[Any] = set()  # what has a sum of its own, into which we may add in place
-        self.ready: list[tuple[int, Node]] = []
 
     def run(self, targets: list[Any], starts: list[Any]) -> None:
-        roots = [t.node if t.kind == OUTPUT else t for t in targets]
-        if self.captured is not None:
-            self.useful = _leading_to({key[0] for key in self.captured}, roots)
-        self.counts = _dependencies(roots)
-        if _pass_hooks and self.captured is None:
-            leaves = [target for target in self.counts if target.kind == LEAF]
+        nodes, self.counts = reachable(targets)
+        captured, buffers, counts = self.captured, self.buffers, self.counts
+        if captured is not None:
+            self.useful = _leading_to({key[0] for key in captured}, nodes)
+        elif _pass_hooks:
+            leaves = list(counts)
             for hook in tuple(_pass_hooks.values()):
                 hook(leaves)
         for target, start in zip(targets, starts, strict=True):
-            self.add(target, start)
-        for root in dict.fromkeys(roots):
-            if self.counts[root] == 0:
-                self.release(root)
-        ready, buffers, counts, owned = self.ready, self.buffers, self.counts, self.owned
-        plain = self.captured is None and not self.graph and not anomaly.check_nan
-        while ready:
-            node = heappop(ready)[1]
+            self.arrive(target, start)
+        plain = captured is None and not self.graph and not anomaly.check_nan
+        for node in nodes:
             g = buffers.pop(node, None)
-            if g is None or not (self.captured is None or self.leads_on(node, g)):
+            if g is None or not (captured is None or self.leads_on(node, g)):
                 grads: Any = (None,) * len(node.edges)
             elif plain and node.extra is None:
                 grads = self.raw_step(node, g)
@@ -114,22 +97,27 @@ class Pass:
             for edge, r in zip(node.edges, grads, strict=True):
                 if edge is None:
                     continue
-                if r is not None:
-                    # The usual case of `add`, without the call.
-                    if edge.kind != OUTPUT and edge not in buffers:
+                # The usual cases of `arrive`, without the call.
+                kind = edge.kind
+                if kind == NODE and edge not in buffers:
+                    if r is not None:
                         buffers[edge] = r
-                    else:
-                        self.add(edge, r)
-                if edge.kind == OUTPUT:
-                    edge = edge.node
-                left = counts[edge] - 1
-                counts[edge] = left
-                if left == 0:
-                    if edge.kind == NODE:
-                        heappush(ready, (-edge.sequence, edge))
-                    else:
-                        self.release(edge)
-            owned.discard(node)
+                elif kind == LEAF and counts[edge] == 1 and edge not in buffers:
+                    if r is not None:
+                        self.finish_leaf(edge, r)
+                else:
+                    self.arrive(edge, r)
+
+    def arrive(self, target: Any, g: Any) -> None:
+        """A gradient has flown into `target`, or None; a leaf is finished with the last."""
+        if g is not None:
+            self.add(target, g)
+        if target.kind == LEAF:
+            left = self.counts[target] = self.counts[target] - 1
+            if left == 0:
+                total = self.buffers.pop(target, None)
+                if total is not None:
+                    self.finish_leaf(target, total)
 
     def leads_on(self, node: Node, g: Any) -> bool:
         """For grad(): whether anything asked for lies behind `node`; if not, this is where its own gradient is
@@ -160,15 +148,6 @@ class Pass:
             buffers[target] = before + g
             if not self.graph:
                 self.owned.add(target)
-
-    def release(self, target: Any) -> None:
-        """All gradients into `target` have arrived."""
-        if target.kind == NODE:
-            heappush(self.ready, (-target.sequence, target))
-        else:
-            g = self.buffers.pop(target, None)
-            if g is not None:
-                self.finish_leaf(target, g)
 
     def finish_leaf(self, leaf: TensorBase, g: Any) -> None:
         extra = leaf._extra
@@ -242,7 +221,10 @@ class Pass:
         if grads.__class__ is not tuple:
             grads = (grads,)
         if op.broadcasts:
-            grads = tuple([sum_to(r, shape) for r, shape in zip(grads, node.shapes, strict=True)])
+            grads = [
+                r if r is None or r.shape == shape else sum_to(r, shape)
+                for r, shape in zip(grads, node.shapes, strict=True)
+            ]
         if not self.retain and (saved or node.cache is not None or node.aux is not None):
             node.saved = node.cache = node.aux = None
         return grads

@@ -345,6 +345,24 @@ def test_an_argument_that_the_step_changes() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_graph_that_is_kept() -> None:
+    def make_step(w: Any) -> Any:
+        def step(x: Any, y: Any) -> Any:
+            w.optimizer.zero_grad()
+            loss = F.cross_entropy(w.model(x), y)
+            loss.backward(retain_graph=True)
+            loss.backward()
+            w.optimizer.step()
+            return loss
+
+        return step
+
+    twins = Twins(world, make_step)
+    assert twins.calls(5) == 0
+    assert "keeps its graph" in twins.compiled.explain()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_closure_for_the_optimizer() -> None:
     def make_step(w: Any) -> Any:
         def step(x: Any, y: Any) -> Any:
