@@ -6,6 +6,7 @@ from ..autograd._accumulate import accumulate_grad, announce, sum_to
 from ..autograd._node import OUTPUT, Node
 from ..autograd._pass import Pass, _pass_hooks, reachable
 from ..autograd._sparse import SparseRows
+from ..backend import silenced
 from ._errors import Unrecordable
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class RecordedPass(Pass):
         self.tape = recorder.tape
         self.names: dict[Any, Any] = {}  # beside `buffers`
 
+    @silenced
     def run(self, targets: list[Any], starts: list[Any]) -> None:
         try:
             if self.graph or self.retain:

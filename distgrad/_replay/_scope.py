@@ -2,7 +2,6 @@
 
 from types import TracebackType
 
-from ..autograd._engine import _run
 from ..autograd._mode import mode
 
 
@@ -10,15 +9,13 @@ class PassScope:
     """Collects callbacks, without recording, and runs them in the end."""
 
     def __enter__(self) -> None:
-        self._grad = mode.grad
-        _run.callbacks.append([])
-        mode.grad = False
+        self._before = mode.grad, mode.callbacks
+        mode.grad, mode.callbacks = False, []
 
     def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
-        mode.grad = self._grad
+        mode.grad = self._before[0]
         try:
-            for callback in _run.callbacks[-1] if kind is None else ():
+            for callback in (mode.callbacks or ()) if kind is None else ():
                 callback()
         finally:
-            mode.grad = self._grad
-            _run.callbacks.pop()
+            mode.grad, mode.callbacks = self._before

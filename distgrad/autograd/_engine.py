@@ -1,6 +1,5 @@
 """The public side of the backward pass: `backward`, `grad`, and callbacks at its end."""
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,27 +11,17 @@ from ._mode import mode
 from ._pass import Pass
 
 
-class _Run(threading.local):
-    """The backward passes of this thread that are under way: their end-of-backward callbacks, innermost last."""
-
-    def __init__(self) -> None:
-        self.callbacks: list[list[Callable[[], None]]] = []
-
-
-_run = _Run()
-
-
 def queue_callback(callback: Callable[[], None]) -> None:
     """Runs `callback` at the end of the backward pass that is under way in this thread.
 
     Raises:
         AutogradError: no backward pass is under way.
     """
-    if not _run.callbacks:
+    if mode.callbacks is None:
         raise AutogradError(
             "queue_callback: expected to be called during backward (from a hook), but none is under way"
         )
-    _run.callbacks[-1].append(callback)
+    mode.callbacks.append(callback)
 
 
 def _start(output: Any, g: Any, graph: bool) -> Any:
@@ -44,7 +33,7 @@ def _start(output: Any, g: Any, graph: bool) -> Any:
                 f"grad can be implicitly created only for scalar outputs, got shape {list(data.shape)}; "
                 "reduce it first (.mean() or .sum()), or pass its gradient"
             )
-        one = backend_of(data).xp.ones(data.shape, data.dtype)
+        one = backend_of(data).xp.asarray(1, dtype=data.dtype).reshape(data.shape)
         return wrap(one) if graph else one
     if not isinstance(g, TensorBase):
         raise AutogradError(f"expected the gradient of an output to be a Tensor or None, got {type(g).__name__}")
@@ -66,19 +55,16 @@ def _execute(outputs: Sequence[Any], grads: Sequence[Any], one: Pass) -> None:
             )
         targets.append(target)
         starts.append(_start(output, g, one.graph))
+    grad_before, callbacks_before = mode.grad, mode.callbacks
     callbacks: list[Callable[[], None]] = []
-    _run.callbacks.append(callbacks)
-    grad_before = mode.grad
+    mode.grad, mode.callbacks = one.graph, callbacks
     try:
-        mode.grad = one.graph
-        with backend_of(outputs[0]._data).quiet():
-            one.run(targets, starts)
+        one.run(targets, starts)
         mode.grad = grad_before
         for callback in callbacks:
             callback()
     finally:
-        mode.grad = grad_before
-        _run.callbacks.pop()
+        mode.grad, mode.callbacks = grad_before, callbacks_before
 
 
 def _listed(value: Any) -> list[Any]:
@@ -115,16 +101,17 @@ def backward(
     if not wanted:
         raise AutogradError("backward: expected at least one tensor in inputs, got none; leave it None for all leaves")
     found = _captured(outputs, grads, wanted, keep, create_graph)
-    _run.callbacks.append([])  # for the hooks of the leaves
+    callbacks_before = mode.callbacks
+    callbacks = mode.callbacks = []  # for the hooks of the leaves
     try:
         for tensor, g in zip(wanted, found, strict=True):
             if g is not None:
                 accumulate_grad(tensor, g, owned=False, graph=create_graph)
                 announce(tensor)
-        for callback in _run.callbacks[-1]:
+        for callback in callbacks:
             callback()
     finally:
-        _run.callbacks.pop()
+        mode.callbacks = callbacks_before
 
 
 def grad(

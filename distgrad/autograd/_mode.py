@@ -14,7 +14,8 @@ class _Mode(threading.local):
     """State of one thread: `grad`, an autocast policy, and the observers (anomaly mode, profiler, tracer).
 
     `collector` is told of every node that enters the graph (see `_recompute.py`). `make_pass` makes the backward passes
-    in place of `Pass`, for who records them.
+    in place of `Pass`, for who records them. `callbacks` are those at the end of the backward pass that is under way,
+    the innermost.
     """
 
     grad = True
@@ -23,6 +24,7 @@ class _Mode(threading.local):
     observers: tuple[Callable[..., None], ...] = ()
     collector: Any = None
     make_pass: Callable[[bool, bool], Any] | None = None
+    callbacks: list[Callable[[], None]] | None = None
 
 
 mode = _Mode()

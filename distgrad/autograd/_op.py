@@ -1,11 +1,10 @@
 """Built-in operations on raw arrays, and the one place where an operation is applied."""
 
-import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .._typing import Array
-from ..backend import Backend, as_array, backend_of, backends_by_array_type, promote_dims, promote_scalar
+from ..backend import Backend, as_array, backend_of, backends_by_array_type, promote_dims, promote_scalar, silenced
 from ..errors import DeviceError
 from ._base import LEAF_MARK, TensorBase, sync_view, wrap
 from ._mode import intercepts, mode
@@ -63,7 +62,7 @@ class Op:
         if "name" not in cls.__dict__:
             cls.name = cls.__name__.lstrip("_")
         if "forward" in cls.__dict__ and cls.quiet:
-            cls.forward = staticmethod(_silenced(cls.forward))
+            cls.forward = staticmethod(silenced(cls.forward))
         if "backward_fast" in cls.__dict__:
             cls.raw_backward = staticmethod(cls.backward_fast)
         elif "backward" in cls.__dict__:
@@ -74,12 +73,9 @@ class Op:
     @classmethod
     def plan(cls, needs: tuple[bool, ...]) -> tuple[tuple[int, bool], ...]:
         """The inputs that backward receives, each with whether any gradient in `needs` uses it."""
-        try:
-            return cls._plans[needs]
-        except KeyError:
-            used = {i for i, wanted in enumerate(cls.saves) if i < len(needs) and needs[i] for i in wanted}
-            plan = cls._plans[needs] = tuple((i, i in used) for i in cls._saved)
-            return plan
+        used = {i for i, wanted in enumerate(cls.saves) if i < len(needs) and needs[i] for i in wanted}
+        plan = cls._plans[needs] = tuple((i, i in used) for i in cls._saved)
+        return plan
 
     @classmethod
     def on_arrays(cls, inputs: tuple[Any, ...], params: tuple[Any, ...] = ()) -> Any:
@@ -87,15 +83,6 @@ class Op:
         arrays = tuple(as_array(x) if hasattr(x, "dtype") else x for x in inputs)  # NumPy's 0-d results are scalars
         array = next(x for x in arrays if x.__class__ in _backends)
         return cls.forward(Node(cls, backend_of(array), params), *arrays, *params)
-
-
-def _silenced(forward: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(forward)
-    def quiet_forward(ctx: Node, *args: Any) -> Any:
-        with ctx.backend.quiet():
-            return forward(ctx, *args)
-
-    return quiet_forward
 
 
 def apply1(op: Any, a: Any, *params: Any) -> "Tensor":
@@ -194,15 +181,14 @@ def _kept(
     """What backward asks for of inputs and outputs, as arrays, and their version cells."""
     saved: list[Any] = []
     cells: list[list[int]] = []
-    for index, used in op.plan(needs):
+    plan = op._plans.get(needs)
+    for index, used in op.plan(needs) if plan is None else plan:
         t = inputs[index]
-        if not used:
-            saved.append(None)
-        elif isinstance(t, TensorBase):
+        if used and isinstance(t, TensorBase):
             saved.append(t._data)
             cells.append(t._cell)
         else:
-            saved.append(t)
+            saved.append(t if used else None)
     if op.saves_output:
         for t in output if output.__class__ is tuple else (output,):
             saved.append(t._data)
@@ -248,8 +234,12 @@ def apply(op: Any, inputs: tuple[Any, ...], params: tuple[Any, ...] = ()) -> Any
         result = wrap(raw if raw.__class__ in _backends else backend.asarray(raw))
     if True in needs and mode.grad:
         wanted = tuple(needs)
-        node.link(wanted, tuple(shapes), tuple(edges), *_kept(op, wanted, inputs, result))
-        _set_targets(op, node, result)
+        saved, cells = _kept(op, wanted, inputs, result)
+        node.link(wanted, tuple(shapes), tuple(edges), saved, cells)
+        if result.__class__ is not tuple:
+            result._target = node
+        else:
+            _set_targets(op, node, result)
     if op.view:
         for r in result if result.__class__ is tuple else (result,):
             _mark_view(r, inputs[0])
@@ -259,10 +249,7 @@ def apply(op: Any, inputs: tuple[Any, ...], params: tuple[Any, ...] = ()) -> Any
     return result
 
 
-def _set_targets(op: Any, node: Node, result: Any) -> None:
-    if result.__class__ is not tuple:
-        result._target = node
-        return
+def _set_targets(op: Any, node: Node, result: tuple[Any, ...]) -> None:
     for index, r in enumerate(result):
         if index not in op.non_differentiable:
             r._target = OutputOf(node, index, len(result))

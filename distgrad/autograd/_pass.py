@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from operator import attrgetter
 from typing import Any
 
-from ..backend import as_array
+from ..backend import as_array, silenced
 from ..errors import AutogradError, ShapeError
 from ._accumulate import accumulate_grad, announce, in_dtype, sum_tensor_to, sum_to
 from ._base import TensorBase, wrap
@@ -32,21 +32,21 @@ def reachable(roots: Sequence[Any]) -> tuple[list[Node], dict[Any, int]]:
     That order is one in which all gradients of a node have arrived when its turn comes: an edge always points to
     something older.
     """
-    nodes: set[Node] = set()
+    nodes: dict[Node, None] = {}  # found in nearly the right order, which a set would lose
     leaves: dict[Any, int] = {}
-    edges = list(roots)
-    while edges:
-        edge = edges.pop()
-        if edge is None:
-            continue
-        kind = edge.kind
-        if kind == LEAF:
-            leaves[edge] = leaves.get(edge, 0) + 1
-            continue
-        node = edge if kind == NODE else edge.node
-        if node not in nodes:
-            nodes.add(node)
-            edges += node.edges
+    ends: list[Sequence[Any]] = [roots]
+    while ends:
+        for edge in ends.pop():
+            if edge is None:
+                continue
+            kind = edge.kind
+            if kind == LEAF:
+                leaves[edge] = leaves[edge] + 1 if edge in leaves else 1
+                continue
+            node = edge if kind == NODE else edge.node
+            if node not in nodes:
+                nodes[node] = None
+                ends.append(node.edges)
     return sorted(nodes, key=_sequence_of, reverse=True), leaves
 
 
@@ -74,6 +74,7 @@ class Pass:
         self.buffers: dict[Any, Any] = {}
         self.owned: set[Any] = set()  # what has a sum of its own, into which we may add in place
 
+    @silenced
     def run(self, targets: list[Any], starts: list[Any]) -> None:
         nodes, self.counts = reachable(targets)
         captured, buffers, counts = self.captured, self.buffers, self.counts
@@ -83,8 +84,8 @@ class Pass:
             leaves = list(counts)
             for hook in tuple(_pass_hooks.values()):
                 hook(leaves)
-        for target, start in zip(targets, starts, strict=True):
-            self.arrive(target, start)
+        for index, target in enumerate(targets):
+            self.arrive(target, starts[index])
         plain = captured is None and not self.graph and not anomaly.check_nan
         for node in nodes:
             g = buffers.pop(node, None)
@@ -94,9 +95,10 @@ class Pass:
                 grads = self.raw_step(node, g)
             else:
                 grads = self.step(node, g)
-            for edge, r in zip(node.edges, grads, strict=True):
+            for index, edge in enumerate(node.edges):
                 if edge is None:
                     continue
+                r = grads[index]
                 # The usual cases of `arrive`, without the call.
                 kind = edge.kind
                 if kind == NODE and edge not in buffers:

@@ -5,6 +5,7 @@ from ._backend import as_array as as_array
 from ._backend import backend_of as backend_of
 from ._backend import backends_by_array_type as backends_by_array_type
 from ._backend import register_backend as register_backend
+from ._backend import silenced as silenced
 from ._cupy import CupyStreams as CupyStreams
 from ._cupy import cuda_backend as cuda_backend
 from ._cupy import cuda_problem as cuda_problem

@@ -122,7 +122,8 @@ def mismatch(name: str, *arrays: Array) -> ShapeError:
 
 def floating(t: Any, name: str) -> "Tensor":
     """`t` in a floating-point dtype: integers and bools become the default dtype."""
-    t = tensor_of(t, name)
+    if not isinstance(t, TensorBase):
+        t = tensor_of(t, name)
     return t if t._data.dtype.kind in "fcV" else cast(t, get_default_dtype().numpy)
 
 

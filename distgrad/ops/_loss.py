@@ -31,9 +31,7 @@ def _pair_shape(ctx: Node) -> tuple[int, ...]:
 
 def _share(ctx: Node, g: Any) -> Any:
     """The gradient of each single loss, when `g` is that of the reduced one."""
-    if ctx.params[0] != "mean":
-        return g
-    return g / math.prod(_pair_shape(ctx))
+    return g if ctx.params[0] != "mean" else g / math.prod(_pair_shape(ctx))
 
 
 class _DifferenceLoss(Op):

@@ -16,7 +16,7 @@ from .._typing import Array
 from ..arena import Arena, Run, Slot, arenas_for, slot_of
 from ..autograd._base import share_of, wrap
 from ..autograd._sparse import SparseRows
-from ..backend import CPU, backend_of, get_default_dtype
+from ..backend import backend_of, get_default_dtype, silenced
 from ..errors import AutogradError, StateDictError
 from ..ops import move
 from ._optimizer import Closure, Group, Optimizer, Params, call_closure
@@ -130,14 +130,17 @@ class FlatOptimizer(Optimizer):
         """
         loss = call_closure(closure)
         self._refresh_plans()
-        with CPU.quiet():  # a diverging run overflows without a word, as in torch; CuPy never warns
-            for group, plan in zip(self.param_groups, self._plans, strict=True):
-                for segment in plan.segments:
-                    self._update(group, segment)
-                    segment.first = False
-                    for p in segment.parameters:
-                        p._cell[0] += 1
+        self._update_all()
         return loss
+
+    @silenced  # a diverging run overflows without a word, as in torch
+    def _update_all(self) -> None:
+        for group, plan in zip(self.param_groups, self._plans, strict=True):
+            for segment in plan.segments:
+                self._update(group, segment)
+                segment.first = False
+                for p in segment.parameters:
+                    p._cell[0] += 1
 
     def _refresh_plans(self) -> None:
         groups, plans = self.param_groups, self._plans

@@ -311,29 +311,33 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(step)
     def wrapped(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
         is_whole = not _here.in_step
-        for hook in _in_turn(_every_pre_hook if is_whole else {}, self._pre_hooks):
-            changed = hook(self, args, kwargs)
-            if changed is not None:
-                if not isinstance(changed, tuple) or len(changed) != 2:
-                    raise RuntimeError(
-                        f"a step pre-hook must return None or a tuple of (new_args, new_kwargs), but got {changed!r}"
-                    )
-                args, kwargs = changed
+        if self._pre_hooks or _every_pre_hook:
+            args, kwargs = _run_pre_hooks(self, is_whole, args, kwargs)
         self._opt_called = True
         _here.in_step = True
         try:
             result = step(self, *args, **kwargs)
         finally:
             _here.in_step = not is_whole
-        for hook in _in_turn(self._post_hooks, _every_post_hook if is_whole else {}):
-            hook(self, args, kwargs)
+        if self._post_hooks or _every_post_hook:
+            for hook in (*self._post_hooks.values(), *(_every_post_hook.values() if is_whole else ())):
+                hook(self, args, kwargs)
         return result
 
     return wrapped
 
 
-def _in_turn(first: dict[int, Callable[..., Any]], then: dict[int, Callable[..., Any]]) -> tuple[Any, ...]:
-    return (*first.values(), *then.values()) if first or then else ()
+def _run_pre_hooks(optimizer: Optimizer, is_whole: bool, args: Any, kwargs: Any) -> Any:
+    """The step's arguments after its hooks, those of all optimizers first."""
+    for hook in (*(_every_pre_hook.values() if is_whole else ()), *optimizer._pre_hooks.values()):
+        changed = hook(optimizer, args, kwargs)
+        if changed is not None:
+            if not isinstance(changed, tuple) or len(changed) != 2:
+                raise RuntimeError(
+                    f"a step pre-hook must return None or a tuple of (new_args, new_kwargs), but got {changed!r}"
+                )
+            args, kwargs = changed
+    return args, kwargs
 
 
 def call_closure(closure: Closure | None) -> Any:
