@@ -15,7 +15,6 @@ from itertools import accumulate
 from typing import Any
 
 from .._typing import Array
-from ._rnn_cells import simple_slopes
 
 
 def _steps(sizes: Sequence[int], reverse: bool) -> Iterator[tuple[int, slice]]:
@@ -220,8 +219,9 @@ class ArrayRnn:
     def simple_forward(
         self, x: Array, h: Array, wx: Array, wh: Array, bx: Array | None, bh: Array | None, sizes: Sequence[int],
         reverse: bool, by_relu: bool,
-    ) -> tuple[Array, Array, Array]:  # fmt: skip
-        """The outputs of ``tanh`` (or relu) ``(wx x + wh h + biases)``, the last state, and each step's previous h."""
+    ) -> tuple[Array, Array, tuple[Array, Array]]:  # fmt: skip
+        """The outputs of ``tanh`` (or relu) ``(wx x + wh h + biases)``, the last state, and a copy of the outputs with
+        each step's previous h."""
         xp = self._xp
         out = self._inputs(x, wx, bx, bh)
         before = xp.empty((len(x), h.shape[1]), dtype=x.dtype)
@@ -235,20 +235,21 @@ class ArrayRnn:
             else:
                 xp.tanh(z, out=z)
             state[...] = z
-        return out, h, before
+        return out, h, (out.copy(), before)
 
     def simple_backward(
-        self, g: Array | None, gh: Array | None, out: Array, before: Array, x: Array, wx: Array, wh: Array,
-        sizes: Sequence[int], reverse: bool, by_relu: bool, batch: int,
+        self, g: Array | None, gh: Array | None, saved: tuple[Array, Array], x: Array, wx: Array, wh: Array,
+        sizes: Sequence[int], reverse: bool, by_relu: bool,
     ) -> tuple[Array, ...]:  # fmt: skip
         """The gradients of x, h, wx, wh and of each bias."""
         xp = self._xp
-        dh = xp.zeros((batch, wh.shape[1]), dtype=x.dtype) if gh is None else gh.copy()
+        out, before = saved
+        dh = xp.zeros((sizes[0], wh.shape[1]), dtype=x.dtype) if gh is None else gh.copy()
         dz = xp.empty_like(out)
         for n, rows in reversed(list(_steps(sizes, reverse))):
-            hidden, d = dh[:n], dz[rows]
+            hidden, z, d = dh[:n], out[rows], dz[rows]
             if g is not None:
                 hidden += g[rows]
-            simple_slopes(xp, out[rows], hidden, by_relu, d)
+            xp.multiply(hidden, z > 0 if by_relu else 1 - z * z, out=d)
             xp.matmul(d, wh, out=hidden)
         return xp.matmul(dz, wx), dh, xp.matmul(dz.T, x), xp.matmul(dz.T, before), self._column_sums(dz)

@@ -365,13 +365,13 @@ class RnnKernels(Protocol):
     def simple_forward(
         self, x: Array, h: Array, wx: Array, wh: Array, bx: Array | None, bh: Array | None, sizes: Shape, reverse: bool,
         by_relu: bool,
-    ) -> tuple[Array, Array, Array]:
-        """The outputs (rows, H), the last h, and the h with which each step began (rows, H)."""
+    ) -> tuple[Array, Array, Any]:
+        """The outputs (rows, H), the last h, and what the backward pass needs."""
         ...
 
     def simple_backward(
-        self, g: Array | None, gh: Array | None, out: Array, before: Array, x: Array, wx: Array, wh: Array,
-        sizes: Shape, reverse: bool, by_relu: bool, batch: int,
+        self, g: Array | None, gh: Array | None, saved: Any, x: Array, wx: Array, wh: Array, sizes: Shape,
+        reverse: bool, by_relu: bool,
     ) -> tuple[Array, ...]:
         """The gradients of x, h, wx, wh and of each bias."""
         ...

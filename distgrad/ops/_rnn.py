@@ -151,18 +151,16 @@ class Rnn(_Recurrent):
         reverse: bool,
         by_relu: bool,
     ) -> tuple[Array, Array]:
-        out, h_n, before = ctx.kernels.rnn.simple_forward(x, h, wx, wh, bx, bh, sizes, reverse, by_relu)
-        ctx.cache = (out, before)
+        out, h_n, ctx.cache = ctx.kernels.rnn.simple_forward(x, h, wx, wh, bx, bh, sizes, reverse, by_relu)
         return out, h_n
 
     @staticmethod
     def backward_fast(xp: Any, ctx: Node, grads: Any, *saved: Any) -> Any:
-        x, h, wx, wh, *_ = saved
+        x, _, wx, wh, *_ = saved
         kernels, kept = ctx.kernels.rnn, ctx.cache
         if kept is None:
-            out, _, before = kernels.simple_forward(*saved, *ctx.params)
-            kept = (out, before)
-        *rest, bias = kernels.simple_backward(*grads, *kept, x, wx, wh, *ctx.params, len(h))
+            kept = kernels.simple_forward(*saved, *ctx.params)[2]
+        *rest, bias = kernels.simple_backward(*grads, kept, x, wx, wh, *ctx.params)
         return (*rest, bias if ctx.needs[4] else None, bias if ctx.needs[5] else None)
 
     @staticmethod
@@ -212,11 +210,12 @@ def _check(name: str, x: Any, states: tuple[Any, ...], params: Sequence[Any], ba
             f"{name}: expected an input of {params[0]._data.shape[1]} features in its last dimension, got "
             f"{list(x._data.shape)}"
         )
+    hidden = params[1]._data.shape[1]
     for state in states:
-        if state._data.ndim != 3 or state._data.shape[1] != batch:
+        if state._data.ndim != 3 or state._data.shape[1:] != (batch, hidden):
             raise ShapeError(
-                f"{name}: expected a state of shape (layers * directions, {batch}, hidden size) for a batch of "
-                f"{batch}, got {list(state._data.shape)}"
+                f"{name}: expected a state of shape (layers * directions, {batch}, {hidden}) for a batch of {batch} "
+                f"and weights for states of {hidden} features, got {list(state._data.shape)}"
             )
 
 

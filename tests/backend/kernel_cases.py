@@ -321,8 +321,7 @@ def _recurrent_backward(n: Any, kind: str, reverse: bool) -> list[Any]:
         return [n(rows, h), n(3, h), n(3, h), forward(*given)[3], given[2], x, wx, wh, _SIZES, reverse]
     if kind == "gru":
         return [n(rows, h), n(3, h), forward(*given)[2], given[1], x, wx, wh, _SIZES, reverse]
-    out, _, before = forward(*given, False)
-    return [n(rows, h), n(3, h), out, before, x, wx, wh, _SIZES, reverse, False, 3]
+    return [n(rows, h), n(3, h), forward(*given, False)[2], x, wx, wh, _SIZES, reverse, False]
 
 
 for _reverse in (False, True):

@@ -78,6 +78,20 @@ def test_one_sequence_without_batch(kind: Any, count: int) -> None:
     assert all(tuple(s.shape) == (1, 4) for s in (last if count == 2 else (last,)))
 
 
+@pytest.mark.parametrize("kind", [kind for kind, _, _ in KINDS])
+def test_outputs_may_be_changed_in_place(kind: Any) -> None:
+    layer, x = kind(3, 4), distgrad.randn(5, 2, 3)
+    gradients = []
+    for factor in (1, 3):
+        layer.zero_grad()
+        output, _ = layer(x)
+        total = output.sum()
+        output.mul_(factor)
+        total.backward()
+        gradients.append([p.grad.numpy().copy() for p in layer.parameters()])
+    assert all(np.array_equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
 @pytest.mark.parametrize(("kind", "cell"), [(nn.LSTM, nn.LSTMCell), (nn.GRU, nn.GRUCell), (nn.RNN, nn.RNNCell)])
 def test_cell_is_one_step(kind: Any, cell: Any) -> None:
     layer, one = kind(3, 4), cell(3, 4)
@@ -138,6 +152,9 @@ def test_errors_say_what_is_needed() -> None:
         layer(distgrad.randn(2, 1, 5))
     with pytest.raises(ShapeError, match=r"Expected hidden\[1\] size \(1, 2, 4\), got \[1, 2, 5\]"):
         layer(distgrad.randn(6, 2, 3), (distgrad.zeros(1, 2, 4), distgrad.zeros(1, 2, 5)))
+    with pytest.raises(ShapeError, match=r"expected a state of shape \(layers \* directions, 2, 4\)"):
+        weights = list(layer.parameters())
+        distgrad.lstm(distgrad.randn(6, 2, 3), distgrad.zeros(2, 1, 2, 5), weights, True, 1, 0.0, False, False)
     with pytest.raises(ShapeError, match="should also be 3-D but got 2-D"):
         nn.GRU(3, 4)(distgrad.randn(6, 2, 3), distgrad.zeros(1, 4))
     with pytest.raises(ValueError, match="2D or 3D"):

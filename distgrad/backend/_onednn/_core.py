@@ -72,6 +72,13 @@ def row_major(shape: Shape) -> Shape:
     return tuple(reversed(strides))
 
 
+def on_a_page(size: int) -> Array:
+    """New memory of that many bytes on a page's start."""
+    whole = np.empty(size + _PAGE, dtype=np.uint8)
+    start = -int(whole.ctypes.data) % _PAGE
+    return whole[start : start + size]
+
+
 class Thread:
     """What one thread keeps: its queue, its working memory and its plans."""
 
@@ -86,9 +93,7 @@ class Thread:
         """At least `size` bytes on a page's start, which all that ask for `name` on this thread use in turn."""
         buffer = self._memory.get(name)
         if buffer is None or buffer.size < size:
-            whole = np.empty(size + size // 4 + _PAGE, dtype=np.uint8)
-            start = -int(whole.ctypes.data) % _PAGE
-            self._memory[name] = buffer = whole[start : start + size + size // 4]
+            self._memory[name] = buffer = on_a_page(size + size // 4)
         return buffer
 
 
@@ -112,6 +117,7 @@ class Primitive:
         args: the number of each argument and its layout.
         inner: arguments in memory of our own, with their layouts.
         shared: arguments in `memory_without_place`, which the caller gives one with `Library.set_handle`.
+        fast: whether the reference implementation is fast, too; that of recurrent layers is made of matrix products.
 
     Raises:
         Unsupported: there is only a reference implementation, which is slower than NumPy.
@@ -122,10 +128,11 @@ class Primitive:
     def __init__(
         self, local: Thread, description: Handle, args: Mapping[int, Handle],
         inner: Mapping[int, tuple[Handle, Array]] | None = None, shared: Mapping[int, Handle] | None = None,
+        fast: bool = False,
     ) -> None:  # fmt: skip
         library = local.library
         name = library.implementation(description)
-        if name.startswith("ref"):
+        if name.startswith("ref") and not fast:
             raise Unsupported(f"only {name}")
         inner = dict(inner or {})
         scratchpad = library.layout_of(description, SCRATCHPAD_LAYOUT)

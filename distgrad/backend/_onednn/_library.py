@@ -188,9 +188,10 @@ class Library:
         """A memory descriptor: float32 of this shape, in the layout that a primitive likes best."""
         return self.create("memory_desc", len(shape), dims(shape), _F32, _ANY, of="create_with_tag")
 
-    def layout_of(self, description: Handle, what: int) -> Handle:
-        """The memory descriptor that a primitive has settled on; `what` is one of dnnl_query_*_md."""
-        found = ctypes.c_void_p(self._calls.dnnl_primitive_desc_query_md(description, what, 0))
+    def layout_of(self, description: Handle, what: int, index: int = 0) -> Handle:
+        """The memory descriptor that a primitive has settled on; `what` is one of dnnl_query_*_md, of which there may
+        be several."""
+        found = ctypes.c_void_p(self._calls.dnnl_primitive_desc_query_md(description, what, index))
         return self.create("memory_desc", found, of="clone")
 
     def same_layout(self, first: Handle, second: Handle) -> bool:

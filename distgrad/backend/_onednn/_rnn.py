@@ -1,11 +1,8 @@
-"""Recurrent layers by oneDNN's matrix products, with weights packed once for all steps.
+"""Recurrent layers by oneDNN's primitives for whole sequences, which torch uses on CPUs as well.
 
-Float32 sequences of one length go here; all else goes to the NumPy family. On one core with AVX-512 a training step of
-a character model (32 x 64, width 256) takes 0.85 of NumPy's time by LSTM, 0.78 by GRU and by tanh. oneDNN's own
-primitives for whole sequences are not used here; torch's LSTM uses them, and its step is 0.1 faster than ours.
-
-A step's input, the state before it and a 1 for the bias lie side by side in a row of `joint`, padded to whole cache
-lines. Gates are separate matrices (B, H) in a block (`_rnn_cells.py`).
+Float32 sequences of one length go here; all else goes to the NumPy family. A forward pass writes what gradients need
+into a workspace that only oneDNN reads. Gates are in torch's order, but for the GRU's: oneDNN begins with the update
+gate, and gives the candidate two biases.
 """
 
 from collections.abc import Sequence
@@ -15,115 +12,99 @@ import numpy as np
 
 from ..._typing import Array
 from .._kernels import RnnKernels
-from .._rnn_cells import (
-    GRU_SLOTS,
-    GRU_WORK,
-    LSTM_ORDER,
-    LSTM_SLOTS,
-    LSTM_WORK,
-    gru_cell,
-    gru_slopes,
-    lstm_cell,
-    lstm_slopes,
-    simple_slopes,
-)
-from ._core import Family, Products
-from ._rnn_products import multiply, product
+from ._core import Family, on_a_page
+from ._dense import FLOAT32
+from ._rnn_primitives import GRU, LSTM, RELU, TANH, Backward, Cell, Forward, Sizes
 
-SMALL = 1 << 20  # multiplications in a step, below which NumPy is as fast
-FEW, SHORT = 8, 256  # sequences, and rows in all, below which packing the weights costs more than it wins
-_LINE = 16  # numbers in a cache line
+STEPS = 4  # below which NumPy is as fast
+_SWAPPED = [1, 0, 2]  # the gates of a GRU, from torch's order (reset, update, candidate) to oneDNN's or back
 
 
 class _Kept(NamedTuple):
-    """What a backward pass needs: the blocks (T, slots, B, H) and the joint rows (T * B, padded width)."""
+    """What a backward pass needs besides the input: the first states, copies of outputs and last states, and more."""
 
-    blocks: Array
-    joint: Array
-
-
-def _rows(total: int, *widths: int) -> Array:
-    """An array with rows of these widths together, each row beginning a cache line after the last one's end."""
-    return np.empty((total, -(-sum(widths) // _LINE) * _LINE), dtype=np.float32)
+    states: tuple[Array, ...]
+    results: tuple[Array, ...]
+    workspace: Array
 
 
-def _slopes(total: int, width: int) -> tuple[Array, Array]:
-    """Room for the gradients of four gates, as (rows, 4 H) and as (4, rows, H).
-
-    A cache line is left out between the rows: with rows of 4 KiB, products of the transposed matrix would be slower.
-    """
-    whole = _rows(total, 4 * width, _LINE)[:, : 4 * width]
-    return whole, whole.reshape(total, 4, width).transpose(1, 0, 2)
+def _plain(x: Array) -> Array:
+    return np.ascontiguousarray(x, dtype=FLOAT32)
 
 
-def _steps(sizes: Sequence[int], reverse: bool) -> list[tuple[int, slice]]:
-    """Each step's number and rows, in the order of computation."""
-    n = sizes[0]
-    steps = [(t, slice(t * n, t * n + n)) for t in range(len(sizes))]
-    return steps[::-1] if reverse else steps
-
-
-def _bias(wx: Array, bx: Array | None, bh: Array | None) -> Array:
-    total = np.zeros(len(wx), dtype=wx.dtype)
-    for bias in (bx, bh):
+def _bias(wx: Array, *biases: Array | None) -> Array:
+    total = np.zeros(len(wx), dtype=FLOAT32)
+    for bias in biases:
         if bias is not None:
             total += bias
     return total
 
 
-def _state_gradient(given: Array | None, batch: int, width: int) -> Array:
-    return np.zeros((batch, width), dtype=np.float32) if given is None else np.array(given, order="C")
+def _given(g: Array | None, like: Array) -> Array:
+    return np.zeros(like.shape, dtype=FLOAT32) if g is None else _plain(g)
 
 
-def _column_sums(slopes: Array) -> Array:
-    return np.ones(len(slopes), dtype=slopes.dtype) @ slopes
+def _swapped(w: Array) -> Array:
+    """The weights or biases (3 H, ...) of a GRU in the other order of gates."""
+    return w.reshape(3, len(w) // 3, *w.shape[1:])[_SWAPPED].reshape(w.shape)
+
+
+def _run(
+    plan: Forward, x: Array, states: tuple[Array, ...], weights: tuple[Array, Array], bias: Array
+) -> tuple[tuple[Array, ...], _Kept]:
+    """Outputs and last states, and what a backward pass needs."""
+    states = tuple(map(_plain, states))
+    results = tuple(np.empty((rows, states[0].shape[1]), dtype=FLOAT32) for rows in (len(x), *map(len, states)))
+    workspace = on_a_page(plan.workspace)
+    plan.weights.put(map(_plain, weights))
+    plan.run(_plain(x), *states, bias, *results, workspace)
+    return results, _Kept(states, tuple(r.copy() for r in results), workspace)
 
 
 class OneDnnRnn(Family[RnnKernels]):
     """`RnnKernels` that use oneDNN where it is faster."""
 
-    def _takes(self, x: Array, wx: Array, wh: Array, sizes: Sequence[int]) -> bool:
-        """Whether oneDNN is to compute this layer."""
-        n, joint = int(sizes[0]), wx.shape[1] + wh.shape[1]
-        enough = n * len(wx) * joint >= SMALL and n >= FEW and len(x) >= max(SHORT, joint // 2) and wx.shape[1] > 0
-        alike = all(s == n for s in sizes) and x.dtype == wx.dtype == wh.dtype == np.float32
-        return enough and alike and self._core.plan(Products) is not None
+    def _plan(
+        self, cell: Cell, x: Array, states: tuple[Array, ...], wx: Array, wh: Array, sizes: Sequence[int], reverse: bool
+    ) -> Forward | None:
+        """The primitive of a forward pass; None where NumPy is to compute this, or to say what is wrong with it."""
+        batch, inputs, width = int(sizes[0]), wx.shape[1], wh.shape[1]
+        if len(sizes) < STEPS or any(n != batch for n in sizes) or not x.dtype == wx.dtype == wh.dtype == FLOAT32:
+            return None
+        shapes = [x.shape, wx.shape, wh.shape, *(s.shape for s in states)]
+        rows = cell.gates * width
+        expected = [(len(sizes) * batch, inputs), (rows, inputs), (rows, width), *((batch, width) for _ in states)]
+        if shapes != expected or 0 in (batch, inputs, width):
+            return None
+        return self._core.plan(Forward, cell, Sizes(len(sizes), batch, inputs, width, reverse))
 
-    def _input_gradient(self, slopes: Array, wx: Array) -> Array:
-        """slopes (rows, G) of any spread @ wx (G, I)."""
-        out = np.empty((len(slopes), wx.shape[1]), dtype=np.float32)
-        product(self._core, slopes, wx, "rnn weights").run(slopes, out)
-        return out
-
-    def _weight_gradient(self, slopes: Array, rows: Array) -> Array:
-        """slopes.T (G, rows) @ rows (rows, K)."""
-        out = np.empty((slopes.shape[1], rows.shape[1]), dtype=np.float32)
-        return multiply(self._core, slopes.T, rows, out)
-
-    # -- LSTM ----------------------------------------------------------------------------------------------------------
+    def _backward(
+        self, cell: Cell, grads: Sequence[Array | None], kept: _Kept, x: Array, weights: tuple[Array, Array],
+        sizes: Sequence[int], reverse: bool,
+    ) -> tuple[Array, ...]:  # fmt: skip
+        """The gradients of the input, the states, the biases and both weights."""
+        batch, (wx, wh) = int(sizes[0]), weights
+        plan = self._core.plan(Backward, cell, Sizes(len(sizes), batch, wx.shape[1], wh.shape[1], reverse))
+        assert plan is not None  # the plan of the forward pass has seen that there is one
+        bias = np.zeros((cell.biases, wh.shape[1]), dtype=FLOAT32)  # not used
+        inputs = _plain(x), *kept.states, bias
+        found = [np.empty(a.shape, dtype=FLOAT32) for a in (*inputs, *weights)]
+        given = (_given(g, result) for g, result in zip(grads, kept.results, strict=True))
+        plan.weights.put(map(_plain, weights))
+        plan.run(*inputs, *kept.results, kept.workspace, *found[:-2], *given)
+        plan.gradients.take(found[-2:])
+        return tuple(found)
 
     def lstm_forward(
         self, x: Array, h: Array, c: Array, wx: Array, wh: Array, bx: Array | None, bh: Array | None,
         sizes: Sequence[int], reverse: bool,
     ) -> tuple[Array, Array, Array, object]:  # fmt: skip
         """The outputs (rows, H), the last states h and c, and what `lstm_backward` needs."""
-        if not self._takes(x, wx, wh, sizes):
+        plan = self._plan(LSTM, x, (h, c), wx, wh, sizes, reverse)
+        if plan is None:
             return self._numpy.lstm_forward(x, h, c, wx, wh, bx, bh, tuple(sizes), reverse)
-        (batch, width), inputs = h.shape, x.shape[1]
-        joint = _rows(len(x), inputs, width, 1)
-        joint[:, :inputs] = x
-        joint[:, inputs + width] = 1
-        states = joint[:, inputs : inputs + width]
-        run = product(self._core, joint, _lstm_weights(wx, wh, _bias(wx, bx, bh)), "rnn weights", batch).run
-        blocks = np.empty((len(sizes), LSTM_SLOTS, batch, width), dtype=np.float32)
-        out = np.empty((len(x), width), dtype=np.float32)
-        c, work = np.array(c, order="C"), np.empty((2, batch, width), dtype=np.float32)
-        for t, rows in _steps(sizes, reverse):
-            states[rows] = h
-            run(joint[rows], blocks[t])
-            h = out[rows]
-            lstm_cell(np, blocks[t], c, work, h)
-        return out, h.copy(), c, _Kept(blocks, joint)
+        (out, h, c), kept = _run(plan, x, (h, c), (wx, wh), _bias(wx, bx, bh))
+        return out, h, c, kept
 
     def lstm_backward(
         self, g: Array | None, gh: Array | None, gc: Array | None, saved: object, c0: Array, x: Array, wx: Array,
@@ -132,53 +113,22 @@ class OneDnnRnn(Family[RnnKernels]):
         """The gradients of x, h, c, wx, wh and of each bias."""
         if not isinstance(saved, _Kept):
             return self._numpy.lstm_backward(g, gh, gc, saved, c0, x, wx, wh, tuple(sizes), reverse)
-        blocks, joint = saved
-        (batch, width), inputs = c0.shape, x.shape[1]
-        dh, dc = _state_gradient(gh, batch, width), _state_gradient(gc, batch, width)
-        slopes, by_gate = _slopes(len(x), width)
-        work = np.empty((LSTM_WORK + 4, batch, width), dtype=np.float32)
-        d = work[LSTM_WORK:]
-        run = product(self._core, slopes, wh, "rnn weights", batch).run
-        for t, rows in reversed(_steps(sizes, reverse)):
-            if g is not None:
-                dh += g[rows]
-            lstm_slopes(np, blocks[t], dh, dc, work, d)
-            by_gate[:, rows] = d
-            run(slopes[rows], dh)
-        both = self._weight_gradient(slopes, joint[:, : inputs + width])
-        gradients = both[:, :inputs], both[:, inputs:]
-        return (self._input_gradient(slopes, wx), dh, dc, *gradients, _column_sums(slopes))
-
-    # -- GRU -----------------------------------------------------------------------------------------------------------
+        *inputs, bias, gwx, gwh = self._backward(LSTM, (g, gh, gc), saved, x, (wx, wh), sizes, reverse)
+        return (*inputs, gwx, gwh, bias.reshape(-1))
 
     def gru_forward(
         self, x: Array, h: Array, wx: Array, wh: Array, bx: Array | None, bh: Array | None, sizes: Sequence[int],
         reverse: bool,
     ) -> tuple[Array, Array, object]:  # fmt: skip
         """The outputs (rows, H), the last state, and what `gru_backward` needs."""
-        if not self._takes(x, wx, wh, sizes):
+        plan = self._plan(GRU, x, (h,), wx, wh, sizes, reverse)
+        if plan is None:
             return self._numpy.gru_forward(x, h, wx, wh, bx, bh, tuple(sizes), reverse)
-        (batch, width), inputs = h.shape, x.shape[1]
-        joint = _rows(len(x), width, 1, inputs)  # the state, 1, the input: what gates and candidate need overlaps
-        joint[:, width] = 1
-        joint[:, width + 1 : width + 1 + inputs] = x
-        states, given = joint[:, :width], joint[:, width:]
-        gates, candidate, inner = _gru_weights(wx, wh, bx, bh)
-        run_gates = product(self._core, joint, gates, "rnn weights", batch).run
-        run_candidate = product(self._core, given, candidate, "rnn weights 2", batch).run
-        run_inner = product(self._core, joint, inner, "rnn weights 3", batch).run
-        blocks = np.empty((len(sizes), GRU_SLOTS, batch, width), dtype=np.float32)
-        out = np.empty((len(x), width), dtype=np.float32)
-        work = np.empty((batch, width), dtype=np.float32)
-        for t, rows in _steps(sizes, reverse):
-            states[rows] = h
-            block, row = blocks[t], joint[rows]
-            run_gates(row, block)
-            run_candidate(given[rows], block[2])
-            run_inner(row, block[3])
-            before, h = h, out[rows]
-            gru_cell(np, block, before, work, h)
-        return out, h.copy(), _Kept(blocks, joint)
+        by_input, by_state = (_swapped(_bias(wx, b)).reshape(3, -1) for b in (bx, bh))
+        bias = np.concatenate((by_input, by_state[2:]))
+        bias[:2] += by_state[:2]
+        (out, h), kept = _run(plan, x, (h,), (_swapped(wx), _swapped(wh)), bias)
+        return out, h, kept
 
     def gru_backward(
         self, g: Array | None, gh: Array | None, saved: object, h0: Array, x: Array, wx: Array, wh: Array,
@@ -187,103 +137,29 @@ class OneDnnRnn(Family[RnnKernels]):
         """The gradients of x, h, wx, wh, bx and bh."""
         if not isinstance(saved, _Kept):
             return self._numpy.gru_backward(g, gh, saved, h0, x, wx, wh, tuple(sizes), reverse)
-        blocks, joint = saved
-        (batch, width), states = h0.shape, joint[:, : h0.shape[1]]
-        dh = _state_gradient(gh, batch, width)
-        slopes, by_gate = _slopes(len(x), width)  # candidate, reset, update, the candidate's recurrent part
-        recurrent = slopes[:, width:]
-        work = np.empty((GRU_WORK + 5, batch, width), dtype=np.float32)
-        d, flow = work[GRU_WORK:-1], work[-1]
-        run = product(self._core, recurrent, wh, "rnn weights", batch).run
-        for t, rows in reversed(_steps(sizes, reverse)):
-            if g is not None:
-                dh += g[rows]
-            gru_slopes(np, blocks[t], states[rows], dh, work, d)
-            by_gate[:, rows] = d
-            run(recurrent[rows], flow)
-            dh += flow
-        gwx = np.empty(wx.shape, dtype=np.float32)
-        multiply(self._core, slopes[:, width : 3 * width].T, x, gwx[: 2 * width])
-        multiply(self._core, slopes[:, :width].T, x, gwx[2 * width :])
-        turned = np.concatenate((wx[2 * width :], wx[: 2 * width]))
-        gx = self._input_gradient(slopes[:, : 3 * width], turned)
-        sums = _column_sums(slopes)
-        gbx = np.concatenate((sums[width : 3 * width], sums[:width]))
-        return gx, dh, gwx, self._weight_gradient(recurrent, states), gbx, sums[width:]
-
-    # -- tanh and relu -------------------------------------------------------------------------------------------------
+        weights = _swapped(wx), _swapped(wh)
+        gx, gh0, bias, gwx, gwh = self._backward(GRU, (g, gh), saved, x, weights, sizes, reverse)
+        by_state = _swapped(bias[[0, 1, 3]].reshape(-1))
+        return gx, gh0, _swapped(gwx), _swapped(gwh), _swapped(bias[:3].reshape(-1)), by_state
 
     def simple_forward(
         self, x: Array, h: Array, wx: Array, wh: Array, bx: Array | None, bh: Array | None, sizes: Sequence[int],
         reverse: bool, by_relu: bool,
     ) -> tuple[Array, Array, object]:  # fmt: skip
         """The outputs (rows, H), the last state, and what `simple_backward` needs."""
-        if not self._takes(x, wx, wh, sizes):
+        plan = self._plan(RELU if by_relu else TANH, x, (h,), wx, wh, sizes, reverse)
+        if plan is None:
             return self._numpy.simple_forward(x, h, wx, wh, bx, bh, tuple(sizes), reverse, by_relu)
-        (batch, width), inputs = h.shape, x.shape[1]
-        joint = _rows(len(x), inputs, width, 1)
-        joint[:, :inputs] = x
-        joint[:, inputs + width] = 1
-        states = joint[:, inputs : inputs + width]
-        weights = np.concatenate((wx, wh, _bias(wx, bx, bh)[:, None]), axis=1)
-        run = product(self._core, joint, weights.T, "rnn weights", batch).run
-        out = np.empty((len(x), width), dtype=np.float32)
-        for _, rows in _steps(sizes, reverse):
-            states[rows] = h
-            h = out[rows]
-            run(joint[rows], h)
-            if by_relu:
-                np.maximum(h, 0, out=h)
-            else:
-                np.tanh(h, out=h)
-        return out, h.copy(), _Kept(out, joint)
+        (out, h), kept = _run(plan, x, (h,), (wx, wh), _bias(wx, bx, bh))
+        return out, h, kept
 
     def simple_backward(
-        self, g: Array | None, gh: Array | None, out: Array, saved: object, x: Array, wx: Array, wh: Array,
-        sizes: Sequence[int], reverse: bool, by_relu: bool, batch: int,
+        self, g: Array | None, gh: Array | None, saved: object, x: Array, wx: Array, wh: Array, sizes: Sequence[int],
+        reverse: bool, by_relu: bool,
     ) -> tuple[Array, ...]:  # fmt: skip
         """The gradients of x, h, wx, wh and of each bias."""
         if not isinstance(saved, _Kept):
-            return self._numpy.simple_backward(
-                g, gh, out, saved, x, wx, wh, tuple(sizes), reverse, by_relu, batch
-            )
-        width, inputs = wh.shape[1], x.shape[1]
-        dh = _state_gradient(gh, batch, width)
-        slopes = np.empty((len(x), width), dtype=np.float32)
-        run = product(self._core, slopes, wh, "rnn weights", batch).run
-        for _, rows in reversed(_steps(sizes, reverse)):
-            if g is not None:
-                dh += g[rows]
-            simple_slopes(np, out[rows], dh, by_relu, slopes[rows])
-            run(slopes[rows], dh)
-        both = self._weight_gradient(slopes, saved.joint[:, : inputs + width])
-        gradients = both[:, :inputs], both[:, inputs:]
-        return (self._input_gradient(slopes, wx), dh, *gradients, _column_sums(slopes))
-
-
-def _lstm_weights(wx: Array, wh: Array, bias: Array) -> Array:
-    """Weights (4, I + H + 1, H) for rows (input, state, 1), in a block's order, with those of the sigmoids halved."""
-    width, inputs = wh.shape[1], wx.shape[1]
-    joint = np.empty((4, width, inputs + width + 1), dtype=np.float32)
-    for gate, place in zip(joint, LSTM_ORDER, strict=True):
-        rows = slice(place * width, (place + 1) * width)
-        gate[:, :inputs] = wx[rows]
-        gate[:, inputs:-1] = wh[rows]
-        gate[:, -1] = bias[rows]
-    joint[:3] *= 0.5
-    return joint.transpose(0, 2, 1)
-
-
-def _gru_weights(wx: Array, wh: Array, bx: Array | None, bh: Array | None) -> tuple[Array, Array, Array]:
-    """Weights for rows (state, 1, input): of the halved gates (2, H + 1 + I, H), and of the two parts of the candidate,
-    (1 + I, H) by (1, input) and (H + 1, H) by (state, 1)."""
-    width, inputs = wh.shape[1], wx.shape[1]
-    by_input, by_state = _bias(wx, bx, None), _bias(wx, bh, None)
-    gates = np.empty((2 * width, width + 1 + inputs), dtype=np.float32)
-    gates[:, :width] = wh[: 2 * width]
-    gates[:, width] = by_input[: 2 * width] + by_state[: 2 * width]
-    gates[:, width + 1 :] = wx[: 2 * width]
-    gates *= 0.5
-    candidate = np.concatenate((by_input[2 * width :, None], wx[2 * width :]), axis=1)
-    inner = np.concatenate((wh[2 * width :], by_state[2 * width :, None]), axis=1)
-    return gates.reshape(2, width, -1).transpose(0, 2, 1), candidate.T, inner.T
+            return self._numpy.simple_backward(g, gh, saved, x, wx, wh, tuple(sizes), reverse, by_relu)
+        cell = RELU if by_relu else TANH
+        gx, gh0, bias, gwx, gwh = self._backward(cell, (g, gh), saved, x, (wx, wh), sizes, reverse)
+        return gx, gh0, gwx, gwh, bias.reshape(-1)
