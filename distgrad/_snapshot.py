@@ -8,6 +8,7 @@ none, and the one before is whole: a rank begins the next one only when all have
 Nothing here needs NumPy or MPI: the launcher's parent loads this module and starts quickly.
 """
 
+import mmap
 import os
 import struct
 from collections.abc import Iterable, Sequence
@@ -23,6 +24,7 @@ _LIMIT = 1024  # buffers that Linux takes in one call
 # The file has holes, which take no memory, so each part has more room than there will ever be bytes.
 _SHARED_ROOM = 1 << 58  # of what all ranks have alike, for each slot
 _OWN_START, _OWN_ROOM = 1 << 60, 1 << 40  # of what one rank has, for each slot
+_SIZE = 1 << 62
 
 
 class Snapshot:
@@ -36,6 +38,7 @@ class Snapshot:
     def __init__(self, descriptor: int, ranks: int) -> None:
         self._file = descriptor
         self._ranks = ranks
+        self._windows: dict[int, tuple[tuple[int, int], memoryview]] = {}  # by slot: which bytes, and where they are
 
     @classmethod
     def create(cls, ranks: int) -> "Snapshot":
@@ -47,6 +50,7 @@ class Snapshot:
         if not hasattr(os, "memfd_create"):
             raise OSError("this system has no memfd_create")
         descriptor = os.memfd_create("distgrad-snapshot", os.MFD_CLOEXEC)
+        os.ftruncate(descriptor, _SIZE)  # so that all of it can be mapped
         os.pwrite(descriptor, f"distgrad-snapshot-{os.urandom(8).hex()}".encode(), 0)
         return cls(descriptor, ranks)
 
@@ -75,9 +79,19 @@ class Snapshot:
         self._put_head(rank, slot, 0, 0)
         total = sum(buffer.nbytes for buffer in shared)
         start, stop = rank * total // self._ranks, (rank + 1) * total // self._ranks
-        _write_all(self._file, _between(shared, start, stop), slot * _SHARED_ROOM + _shared_start(self._ranks) + start)
+        if start < stop:
+            _copy(_between(shared, start, stop), self._window(slot, start, stop))
         _write_all(self._file, [memoryview(own)], self._own_start(rank, slot))
         self._put_head(rank, slot, number, len(own))
+
+    def _window(self, slot: int, start: int, stop: int) -> memoryview:
+        """The bytes from `start` to `stop` of what all ranks have alike: a copy takes half as long as os.pwritev."""
+        if self._windows.get(slot, ((0, 0), None))[0] != (start, stop):
+            first = slot * _SHARED_ROOM + _shared_start(self._ranks) + start
+            before = first % mmap.ALLOCATIONGRANULARITY
+            mapped = mmap.mmap(self._file, before + stop - start, offset=first - before)
+            self._windows[slot] = (start, stop), memoryview(mapped)[before:]
+        return self._windows[slot][1]
 
     def drop_incomplete(self) -> int:
         """Forget what is newer than the newest whole snapshot, whose number this returns; 0 where there is none."""
@@ -141,6 +155,12 @@ def _between(buffers: Sequence[memoryview], start: int, stop: int) -> list[memor
             found.append(buffer[first:last])
         at += buffer.nbytes
     return found
+
+
+def _copy(buffers: list[memoryview], window: memoryview) -> None:
+    for buffer in buffers:
+        window[: buffer.nbytes] = buffer
+        window = window[buffer.nbytes :]
 
 
 def _write_all(file: int, buffers: list[memoryview], at: int) -> None:

@@ -56,7 +56,8 @@ def test_one_that_not_all_ranks_have_written_is_none(done: int) -> None:
 
 
 def test_a_rank_that_dies_at_any_write(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each call of the system is cut short once, after half of its bytes."""
+    """Each call of the system, and the copy, is cut short once, after half of its bytes."""
+    copy = _snapshot._copy
 
     class Died(Exception):
         pass
@@ -80,6 +81,12 @@ def test_a_rank_that_dies_at_any_write(monkeypatch: pytest.MonkeyPatch) -> None:
             self._live()
             return os.pwritev(file, buffers, at)
 
+        def copy(self, buffers: list[memoryview], window: memoryview) -> None:
+            if self.left == 0:
+                copy([buffer[: len(buffer) // 2] for buffer in buffers], window)
+            self._live()
+            copy(buffers, window)
+
         def _live(self) -> None:
             if self.left == 0:
                 raise Died
@@ -91,7 +98,9 @@ def test_a_rank_that_dies_at_any_write(monkeypatch: pytest.MonkeyPatch) -> None:
             write(file, rank, step)
         for rank in (0, 2):
             write(file, rank, 4)
-        monkeypatch.setattr(_snapshot, "os", Dying(moment))
+        dying = Dying(moment)
+        monkeypatch.setattr(_snapshot, "os", dying)
+        monkeypatch.setattr(_snapshot, "_copy", dying.copy)
         try:
             write(file, 1, 4)
         except Died:

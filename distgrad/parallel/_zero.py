@@ -307,14 +307,16 @@ class ZeroRedundancyOptimizer(Optimizer, Joinable):
         until_agreed(self.process_group, collect)
         return found
 
-    def consolidate_state_dict(self, to: int = 0) -> None:
+    def consolidate_state_dict(self, to: int | None = 0) -> None:
         """Collects the state of all ranks on one, for its `state_dict`. A collective call.
 
         Args:
-            to: a rank of the default group, as in torch. In a job that goes on when ranks die (`launch --elastic` with
-                Open MPI), all ranks get it, because that one may.
+            to: a rank of the default group, as in torch; None brings it to all ranks, as `CheckpointManager` wants it.
+                In a job that goes on when ranks die (`launch --elastic` with Open MPI), all get it in any case, because
+                that one may.
         """
-        root = None if as_elastic(self.process_group) is not None else _rank_in(self.process_group, to)
+        elastic = as_elastic(self.process_group) is not None
+        root = None if to is None or elastic else _rank_in(self.process_group, to)
         shares, optimizer = self._prepare()
         found = self._collected(shares, optimizer, root)
         self._whole = found if root in (None, self.process_group.rank) else None
@@ -330,7 +332,7 @@ class ZeroRedundancyOptimizer(Optimizer, Joinable):
             raise StateDictError(
                 "Optimizer state has not been consolidated on this rank; call "
                 f"`consolidate_state_dict(to={self.process_group.ranks[self.process_group.rank]})` on all ranks "
-                "beforehand, after the last step, if you meant to save the global state"
+                "beforehand, after the last step, if you meant to save the global state; `to=None` brings it to all"
             )
         if self._whole is not None:
             self.state = type(loaded)(dict, self._whole)

@@ -81,7 +81,7 @@ for step in loader.steps(until=STEPS):
     scheduler.step()
     if manager:
         if args.zero:
-            optimizer.consolidate_state_dict()  # type: ignore[attr-defined]
+            optimizer.consolidate_state_dict(to=None)  # type: ignore[attr-defined]
         number = 5 * step.epoch + step.number
         manager.save(number, {name: part.state_dict() for name, part in parts.items()})
 if args.zero:

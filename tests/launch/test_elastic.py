@@ -175,10 +175,10 @@ def undisturbed_state(*arguments: str) -> str:
 
 
 @needs_mpich
-def test_sharded_optimizer_state_goes_on() -> None:
+def test_sharded_optimizer_state_goes_on(tmp_path: Path) -> None:
     """What each rank has alone comes back to it; two die at once in the step, where the third may have made it."""
     chaos = "exit@rank=1,step=5,phase=optimizer,code=3; exit@rank=2,step=5,phase=optimizer,code=3"
-    outcome = state_job(RESTARTED[0], "--zero", chaos=chaos)
+    outcome = state_job(RESTARTED[0], "--zero", "--save", str(tmp_path), chaos=chaos)
     assert outcome.code == 0 and undisturbed_state("--zero") in outcome.output.splitlines(), outcome.output
     assert "goes on in step 4 of epoch 0" in outcome.output
 

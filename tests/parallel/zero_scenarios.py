@@ -440,6 +440,10 @@ def state_that_was_not_collected() -> None:
     assert refuses() == (rank != 1)
     train(shared, optimizer, range(1, 2))
     assert refuses()
+    optimizer.consolidate_state_dict(to=None)
+    everywhere = optimizer.state_dict()
+    optimizer.consolidate_state_dict(to=1)
+    assert rank != 1 or dg.fingerprint(optimizer.state_dict()) == dg.fingerprint(everywhere)
 
 
 @scenario
