@@ -1,6 +1,6 @@
 """How arguments of public functions become tensors of one dtype: shared by the op families."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import index
 from typing import TYPE_CHECKING, Any
 
@@ -137,9 +137,14 @@ def axis_of(dim: int, ndim: int, name: str) -> int:
 
     Raises:
         IndexError: there is no such dimension.
+        TypeError: it is no integer.
     """
     limit = max(ndim, 1)
-    if not -limit <= dim < limit:
+    try:
+        there = -limit <= dim < limit
+    except TypeError:
+        raise TypeError(f"{name}: expected a dimension as an integer, got {dim!r}") from None
+    if not there:
         raise IndexError(f"{name}: dimension out of range (expected to be in [{-limit}, {limit - 1}], but got {dim})")
     return dim + limit if dim < 0 else dim
 
@@ -150,11 +155,15 @@ def axes_of(dim: Any, ndim: int, name: str) -> tuple[int, ...]:
     Raises:
         IndexError: one does not exist.
         ShapeError: one is named twice.
+        TypeError: one is no integer.
     """
     if dim is None or (isinstance(dim, Sequence) and len(dim) == 0):
         return tuple(range(ndim))
-    dims = (dim,) if isinstance(dim, int) else tuple(dim)
-    axes = tuple(axis_of(int(d), ndim, name) for d in dims)
+    dims = (dim,) if isinstance(dim, int) or not isinstance(dim, Iterable) else tuple(dim)
+    try:
+        axes = tuple([axis_of(index(d), ndim, name) for d in dims])
+    except TypeError:
+        raise TypeError(f"{name}: expected dimensions as integers, got {dim!r}") from None
     if len(set(axes)) != len(axes):
         raise ShapeError(f"{name}: a dimension appears twice in dim={dim}")
     return axes if ndim else ()

@@ -7,6 +7,7 @@ two.
 
 import math
 from collections.abc import Sequence
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 from .._typing import Array, IntOrInts, Shape
@@ -127,10 +128,14 @@ def per_dimension(value: IntOrInts, rank: int, name: str, what: str) -> Shape:
 
     Raises:
         ShapeError: there are too few or too many.
+        TypeError: one is no integer.
     """
-    if not isinstance(value, Sequence):
-        return (int(value),) * rank
-    values = tuple(int(v) for v in value)
+    try:
+        if not isinstance(value, Sequence):
+            return (index(value),) * rank
+        values = tuple([index(v) for v in value])
+    except TypeError:
+        raise TypeError(f"{name}: expected {what} to be one integer or {rank}, got {value!r}") from None
     if len(values) == 1:
         return values * rank
     if len(values) != rank:

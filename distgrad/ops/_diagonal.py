@@ -146,8 +146,19 @@ def diagflat(input: "Tensor", offset: int = 0) -> "Tensor":
 
 @op()
 def diagonal_scatter(input: "Tensor", src: "Tensor", offset: int = 0, dim1: int = 0, dim2: int = 1) -> "Tensor":
-    """A copy of `input` whose `diagonal` is `src`."""
-    return apply(PutDiagonal, (input, src), (offset, *_plane(input, dim1, dim2, "diagonal_scatter")))  # type: ignore[no-any-return]
+    """A copy of `input` whose `diagonal` is `src`; other arguments as for `diagonal`.
+
+    Raises:
+        ShapeError: `src` has not the shape of that diagonal.
+    """
+    input, src = tensor_of(input, "diagonal_scatter"), tensor_of(src, "diagonal_scatter")
+    plane = _plane(input, dim1, dim2, "diagonal_scatter")
+    shape = input._data.diagonal(offset, *plane).shape
+    if src._data.shape != shape:
+        raise ShapeError(
+            f"diagonal_scatter: expected src of the diagonal's shape {list(shape)}, got {list(src._data.shape)}"
+        )
+    return apply(PutDiagonal, (input, src), (offset, *plane))  # type: ignore[no-any-return]
 
 
 def fill_diagonal_(input: "Tensor", fill_value: float, wrap: bool = False) -> "Tensor":

@@ -197,7 +197,10 @@ def _bags(indices: Any, offsets: Any, include_last: bool) -> tuple[Any, Any, int
         count, length = indices._data.shape
         return indices.reshape(-1), _numbers(indices, count).reshape(-1, 1).expand(count, length).reshape(-1), count
     if offsets is None or indices._data.ndim != 1:
-        raise ValueError("embedding_bag: expected offsets for a 1-d input, or an input of 2 dimensions")
+        raise ValueError(
+            "embedding_bag: expected a 1-d input with offsets, or a 2-d one without, got "
+            f"{indices._data.ndim} dimensions and offsets {'None' if offsets is None else 'given'}"
+        )
     starts = offsets[:-1] if include_last else offsets
     count = starts._data.shape[0]
     total = indices._data.shape[0]

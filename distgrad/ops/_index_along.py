@@ -1,5 +1,6 @@
 """Reading and writing slices along a dimension by a 1-d tensor of indices, and single elements by flat ones."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from .._typing import Array
@@ -75,19 +76,37 @@ def index_select(input: "Tensor", dim: int, index: "Tensor") -> "Tensor":
         IndexError: an index is out of range.
         ShapeError: the index has more than one dimension.
     """
-    array = index_array(index, "index_select")
-    if array.ndim > 1:
-        raise ShapeError(f"index_select: expected a 1-d index, got {array.ndim} dimensions")
+    array = _flat_index(index, "index_select")
     axis = axis_of(dim, input._data.ndim, "index_select")
     t = input if input._data.ndim else input.reshape(1)
     check_bounds(array, t._data.shape[axis], dim, "index_select")
-    result = apply1(IndexSelect, t, array.reshape(-1), axis)
+    result = apply1(IndexSelect, t, array, axis)
     return result if input._data.ndim else result.reshape(())
+
+
+def _flat_index(index: Any, name: str) -> Array:
+    """The numbers of a 1-d index; one of 0 dimensions counts as such."""
+    array = index_array(index, name)
+    if array.ndim > 1:
+        raise ShapeError(f"{name}: expected a 1-d index, got {array.ndim} dimensions")
+    return array.reshape(-1)
+
+
+def _need_slices(source: Any, input: Any, dim: int, index: Any, name: str) -> None:
+    """Raises ShapeError unless the source has one slice of the input's shape for each index."""
+    shape, count = list(input._data.shape), index_array(index, name).size
+    if shape:
+        shape[axis_of(dim, len(shape), name)] = count
+    if list(source._data.shape) != shape and not (source._data.size == count == 1 == math.prod(shape)):
+        raise ShapeError(
+            f"{name}: expected a source of shape {shape} (the input's, with one slice for each index along dimension "
+            f"{dim}), got {list(source._data.shape)}"
+        )
 
 
 def _place(input: Any, dim: int, index: Any, name: str) -> tuple[Any, ...]:
     """The full index of the slices along `dim` that a 1-d index names."""
-    array = index_array(index, name).reshape(-1)
+    array = _flat_index(index, name)
     axis = axis_of(dim, input._data.ndim, name)
     if input._data.ndim == 0:
         check_bounds(array, 1, dim, name)
@@ -99,7 +118,9 @@ def _place(input: Any, dim: int, index: Any, name: str) -> tuple[Any, ...]:
 
 def _index_add(input: Any, dim: int, index: Any, source: Any, alpha: Any) -> Any:
     input, source = tensor_of(input, "index_add"), tensor_of(source, "index_add")
-    return IndexAdd, (input, cast(source, input._data.dtype)), (_place(input, dim, index, "index_add"), alpha)
+    place = _place(input, dim, index, "index_add")
+    _need_slices(source, input, dim, index, "index_add")
+    return IndexAdd, (input, cast(source, input._data.dtype)), (place, alpha)
 
 
 def _index_copy(input: Any, dim: int, index: Any, source: Any) -> Any:
@@ -109,11 +130,17 @@ def _index_copy(input: Any, dim: int, index: Any, source: Any) -> Any:
             f"index_copy: expected input and source of one dtype, got {input.dtype} and "
             f"{source.dtype}; convert with .to(dtype)"
         )
-    return IndexCopy, (input, source), (_place(input, dim, index, "index_copy"),)
+    place = _place(input, dim, index, "index_copy")
+    _need_slices(source, input, dim, index, "index_copy")
+    return IndexCopy, (input, source), (place,)
 
 
 def _index_fill(input: Any, dim: int, index: Any, value: Any) -> Any:
     if isinstance(value, TensorBase):
+        if value._data.ndim:
+            raise ShapeError(
+                f"index_fill: expected a number or a 0-d tensor as the value, got shape {list(value._data.shape)}"
+            )
         value = cast(value, input._data.dtype)
     return IndexFill, (input, value), (_place(input, dim, index, "index_fill"),)
 
@@ -121,7 +148,16 @@ def _index_fill(input: Any, dim: int, index: Any, value: Any) -> Any:
 @op(inplace=True)
 def index_add(input: "Tensor", dim: int, index: "Tensor", source: "Tensor", *, alpha: Any = 1) -> "Tensor":
     """A copy of `input` with ``alpha * source`` added to the slices along `dim` that `index` names; repeated ones add
-    up."""
+    up.
+
+    Args:
+        index: a 1-d tensor of n integers.
+        source: of the input's shape, with n slices along `dim`.
+
+    Raises:
+        IndexError: an index is out of range.
+        ShapeError: the source has another shape.
+    """
     return apply(*_index_add(input, dim, index, source, alpha))  # type: ignore[no-any-return]
 
 
@@ -133,7 +169,8 @@ def index_add_(input: "Tensor", dim: int, index: "Tensor", source: "Tensor", *, 
 
 @op(inplace=True)
 def index_copy(input: "Tensor", dim: int, index: "Tensor", source: "Tensor") -> "Tensor":
-    """A copy of `input` with the slices along `dim` that `index` names replaced by those of `source`."""
+    """A copy of `input` with the slices along `dim` that `index` names replaced by those of `source`; arguments as for
+    `index_add`."""
     return apply(*_index_copy(input, dim, index, source))  # type: ignore[no-any-return]
 
 
@@ -166,7 +203,11 @@ def take(input: "Tensor", index: "Tensor") -> "Tensor":
 
 @op(inplace=True)
 def put(input: "Tensor", index: "Tensor", source: "Tensor", accumulate: bool = False) -> "Tensor":
-    """A copy of `input` with `source` put at (or added to) the places `index` of the flattened tensor."""
+    """A copy of `input` with `source` put at (or added to) the places `index` of the flattened tensor.
+
+    Raises:
+        ShapeError: index and source differ in their number of elements.
+    """
     array = index_array(index, "put").reshape(-1)
     n = input._data.size
     check_bounds(array + (array < 0) * n, n, 0, "put")
@@ -174,6 +215,10 @@ def put(input: "Tensor", index: "Tensor", source: "Tensor", accumulate: bool = F
         raise DTypeError(
             f"put: expected input and source of one dtype, got {input.dtype} and {source.dtype}; "
             "convert with .to(dtype)"
+        )
+    if source._data.size != array.size:
+        raise ShapeError(
+            f"put: expected as many elements in source as in index, got {source._data.size} and {array.size}"
         )
     flat, values = input.reshape(-1), source.reshape(-1)
     result = (

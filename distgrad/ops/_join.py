@@ -161,6 +161,9 @@ def column_stack(tensors: Any) -> "Tensor":
 def block_diag(*tensors: Any) -> "Tensor":
     """A matrix with the given matrices along its diagonal and zeros elsewhere; vectors count as rows."""
     parts = _raised(tensors, "block_diag", atleast_2d)
+    if any(p._data.ndim > 2 for p in parts):
+        shapes = ", ".join(str(list(p._data.shape)) for p in parts)
+        raise ShapeError(f"block_diag: expected tensors of 2 dimensions at most, got {shapes}")
     width = sum([p._data.shape[1] for p in parts])
     rows, before = [], 0
     for p in parts:

@@ -153,13 +153,15 @@ def bilinear(input1: "Tensor", input2: "Tensor", weight: "Tensor", bias: "Tensor
         ShapeError: the sizes do not fit.
     """
     a, b = tensor_of(input1, "bilinear"), tensor_of(input2, "bilinear")
-    n, i, j = tensor_of(weight, "bilinear")._data.shape
+    weight = tensor_of(weight, "bilinear")
+    if weight._data.ndim != 3:
+        raise ShapeError(f"bilinear: expected a weight of 3 dimensions, got shape {list(weight._data.shape)}")
+    n, i, j = weight._data.shape
     lead = a._data.shape[:-1]
     if a._data.shape[-1] != i or b._data.shape[-1] != j or b._data.shape[:-1] != lead:
         raise ShapeError(
             f"bilinear: expected inputs of shapes (..., {i}) and (..., {j}) with equal leading sizes for a weight of "
-            "shape "
-            f"{[n, i, j]}, got {list(a._data.shape)} and {list(b._data.shape)}"
+            f"shape {[n, i, j]}, got {list(a._data.shape)} and {list(b._data.shape)}"
         )
     rows = math.prod(lead)
     result = apply(Bilinear, (a.reshape(rows, i), b.reshape(rows, j), weight)).reshape(*lead, n)

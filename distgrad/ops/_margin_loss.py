@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..autograd._base import wrap
 from ..backend import backend_of
 from ..errors import ShapeError
-from ._common import tensor_of
+from ._common import floating, tensor_of
 from ._cross_entropy import check_reduction, legacy_reduction
 from ._distance import pairwise_distance
 from ._loss import reduce_losses
@@ -98,10 +98,11 @@ def gaussian_nll_loss(
 
     Raises:
         ValueError: a variance is negative.
+        ShapeError: `var` has another shape.
     """
     check_reduction(reduction, "gaussian_nll_loss")
-    x, t = tensor_of(input, "gaussian_nll_loss"), tensor_of(target, "gaussian_nll_loss")
-    v = x.new_full(x._data.shape, var) if isinstance(var, (int, float)) else tensor_of(var, "gaussian_nll_loss")
+    x, t = floating(input, "gaussian_nll_loss"), tensor_of(target, "gaussian_nll_loss")
+    v = x.new_full(x._data.shape, var) if isinstance(var, (int, float)) else floating(var, "gaussian_nll_loss")
     if v._data.shape != x._data.shape and x._data.shape[:-1] == v._data.shape:
         v = v.unsqueeze(-1)
     if v._data.ndim != x._data.ndim or any(n not in (1, m) for n, m in zip(v._data.shape, x._data.shape, strict=True)):
@@ -149,6 +150,17 @@ def soft_margin_loss(
     return reduce_losses(losses, reduction)
 
 
+def _alike(tensors: tuple[Any, ...], name: str) -> list["Tensor"]:
+    """Three tensors of one number of dimensions, so that none is broadcast by mistake."""
+    found = [tensor_of(t, name) for t in tensors]
+    if len({t._data.ndim for t in found}) > 1:
+        first, second, third = (list(t._data.shape) for t in found)
+        raise ShapeError(
+            f"{name}: expected tensors of one number of dimensions, got {first}, {second} and {third}; reshape them"
+        )
+    return found
+
+
 @op(method=False)
 def margin_ranking_loss(
     input1: "Tensor",
@@ -160,13 +172,7 @@ def margin_ranking_loss(
     reduction: str = "mean",
 ) -> "Tensor":
     """``max(0, -target * (input1 - input2) + margin)``: target 1 asks that input1 ranks higher, -1 that input2 does."""
-    a, b, t = (tensor_of(v, "margin_ranking_loss") for v in (input1, input2, target))
-    if not a._data.ndim == b._data.ndim == t._data.ndim:
-        raise ShapeError(
-            f"margin_ranking_loss: expected tensors of one number of dimensions, got {list(a._data.shape)}, "
-            f"{list(b._data.shape)} and "
-            f"{list(t._data.shape)}"
-        )
+    a, b, t = _alike((input1, input2, target), "margin_ranking_loss")
     reduction = legacy_reduction(size_average, reduce, reduction)
     check_reduction(reduction, "margin_ranking_loss")
     return reduce_losses((-t * (a - b) + margin).clamp(min=0), reduction)
@@ -189,11 +195,10 @@ def cosine_embedding_loss(
         target: (N,) or ().
     """
     a, b, t = (tensor_of(v, "cosine_embedding_loss") for v in (input1, input2, target))
-    if t._data.ndim not in (0, 1) or a._data.ndim != t._data.ndim + 1:
+    if t._data.ndim not in (0, 1) or not a._data.ndim == b._data.ndim == t._data.ndim + 1:
         raise ShapeError(
             "cosine_embedding_loss: expected a target (N,) with inputs (N, D), or () with (D,), got "
-            f"{list(t._data.shape)} with "
-            f"{list(a._data.shape)}"
+            f"{list(t._data.shape)} with {list(a._data.shape)} and {list(b._data.shape)}"
         )
     reduction = legacy_reduction(size_average, reduce, reduction)
     check_reduction(reduction, "cosine_embedding_loss")
@@ -247,6 +252,7 @@ def triplet_margin_with_distance_loss(
 ) -> "Tensor":
     """`triplet_margin_loss` with any distance; `pairwise_distance` by default."""
     check_reduction(reduction, "triplet_margin_loss")
+    anchor, positive, negative = _alike((anchor, positive, negative), "triplet_margin_loss")
     if margin <= 0:
         raise ValueError(f"triplet_margin_with_distance_loss: expected margin > 0, got {margin}")
     distance = pairwise_distance if distance_function is None else distance_function

@@ -10,7 +10,7 @@ from ..autograd._node import Node
 from ..autograd._op import apply, apply1
 from ..backend import OF_NUMPY, backend_of
 from ..errors import DTypeError, ShapeError
-from ._common import cast, tensor_of
+from ._common import cast, mismatch, tensor_of
 from ._indexing import Index
 from ._spec import op
 from ._write import WriteOp, sum_to, write_in_place
@@ -89,6 +89,17 @@ def _mask(mask: Any, name: str) -> Array:
     return array
 
 
+def _joint_shape(input: Any, mask: Array, name: str) -> tuple[int, ...]:
+    """The shape in which a tensor and its mask meet."""
+    x: Array = input._data
+    if x.shape == mask.shape:
+        return x.shape
+    try:
+        return np.broadcast_shapes(x.shape, mask.shape)
+    except ValueError:
+        raise mismatch(name, x, mask) from None
+
+
 def _fill_value(input: Any, value: Any, name: str) -> Any:
     if isinstance(value, TensorBase):
         if value._data.ndim:
@@ -119,7 +130,7 @@ def masked_fill(input: "Tensor", mask: "Tensor", value: Any) -> "Tensor":
     """
     chosen = _mask(mask, "masked_fill")
     value = _fill_value(input, value, "masked_fill")
-    shape = np.broadcast_shapes(input._data.shape, chosen.shape) if chosen.shape != input._data.shape else chosen.shape
+    shape = _joint_shape(input, chosen, "masked_fill")
     t = input if input._data.shape == shape else input.expand(*shape)
     return apply(MaskedFill, (t, value), (chosen,))  # type: ignore[no-any-return]
 
@@ -140,7 +151,7 @@ def masked_fill_(input: "Tensor", mask: "Tensor", value: Any) -> "Tensor":
 def masked_select(input: "Tensor", mask: "Tensor") -> "Tensor":
     """The elements where `mask` is true, in a 1-d tensor; `input` and `mask` are broadcast against each other."""
     chosen = _mask(mask, "masked_select")
-    shape = np.broadcast_shapes(input._data.shape, chosen.shape)
+    shape = _joint_shape(input, chosen, "masked_select")
     t = input if input._data.shape == shape else input.expand(*shape)
     full = backend_of(chosen).xp.broadcast_to(chosen, shape)
     return apply1(Index, t, full).reshape(-1)
@@ -151,10 +162,10 @@ def masked_scatter(input: "Tensor", mask: "Tensor", source: "Tensor") -> "Tensor
     """A copy of `input` whose elements where `mask` is true are replaced by those of `source`, in order.
 
     Raises:
-        ShapeError: `source` has too few elements.
+        ShapeError: `source` has too few elements, or the shapes cannot be broadcast together.
     """
     chosen = _mask(mask, "masked_scatter")
-    shape = np.broadcast_shapes(input._data.shape, chosen.shape)
+    shape = _joint_shape(input, chosen, "masked_scatter")
     full = backend_of(chosen).xp.broadcast_to(chosen, shape)
     if int(full.sum()) > source._data.size:
         raise ShapeError(

@@ -235,7 +235,7 @@ def _variance(ctx: Node, x: Array, axes: tuple[int, ...], correction: float, kee
     wide = x.astype("float32") if is_half(dtype) else x
     n = count_of(x.shape, axes)
     mean = wide.sum(axis=axes, keepdims=True) / (n or wide.dtype.type(0))
-    deviation = wide - mean
+    deviation = ctx.xp.asarray(wide - mean)  # NumPy makes a scalar of 0 dimensions, which cannot be written to
     squares = (
         (deviation * deviation.conj()).real
         if dtype.kind == "c"

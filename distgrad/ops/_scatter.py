@@ -196,9 +196,11 @@ def scatter_arguments(input: Any, dim: int, index: Any, src: Any, name: str) -> 
             )
         if src._data.ndim == 0 and array.ndim == 1:
             src = reshape(src, 1)  # type: ignore[arg-type]
-        if any(n > m for n, m in zip(array.shape, src._data.shape, strict=False)):
+        fits = src._data.ndim == array.ndim and all(n <= m for n, m in zip(array.shape, src._data.shape, strict=True))
+        if array.size and not fits:
             raise ShapeError(
-                f"{name}: expected an index no larger than src {list(src._data.shape)}, got {list(array.shape)}"
+                f"{name}: expected an index of as many dimensions as src {list(src._data.shape)} and no larger, got "
+                f"{list(array.shape)}"
             )
     return (t, src), (array, axis)
 

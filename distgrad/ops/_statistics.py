@@ -147,13 +147,21 @@ def cov(input: "Tensor", *, correction: int = 1, fweights: Any = None, aweights:
         correction: the sum of products is divided by ``n - correction``.
         fweights: how often each observation counts, integers.
         aweights: the weight of each observation.
+
+    Raises:
+        ShapeError: the input has more than 2 dimensions, or weights are not one for each observation.
     """
     x = tensor_of(input, "cov")
+    if x._data.ndim > 2:
+        raise ShapeError(f"cov: expected 2 dimensions at most, got shape {list(x._data.shape)}")
     if x._data.ndim != 2:
         x = reshape(x, (1, -1))
     if x._data.dtype.kind in "biu":
         x = x.float()
     n = x._data.shape[1]
+    for name, given in (("fweights", fweights), ("aweights", aweights)):
+        if given is not None and (shape := tensor_of(given, "cov")._data.shape) != (n,):
+            raise ShapeError(f"cov: expected {name} of shape {[n]}, got {list(shape)}")
     weights = fweights if aweights is None else aweights if fweights is None else fweights * aweights
     if weights is None:
         centred = sub(x, mean(x, 1, True))
