@@ -91,13 +91,13 @@ def _mask(mask: Any, name: str) -> Array:
 
 def _joint_shape(input: Any, mask: Array, name: str) -> tuple[int, ...]:
     """The shape in which a tensor and its mask meet."""
-    x: Array = input._data
-    if x.shape == mask.shape:
-        return x.shape
+    shape: tuple[int, ...] = input._data.shape
+    if shape == mask.shape:
+        return shape
     try:
-        return np.broadcast_shapes(x.shape, mask.shape)
+        return np.broadcast_shapes(shape, mask.shape)
     except ValueError:
-        raise mismatch(name, x, mask) from None
+        raise mismatch(name, input._data, mask) from None
 
 
 def _fill_value(input: Any, value: Any, name: str) -> Any:
