@@ -42,11 +42,8 @@ def multi_head_attention_forward(
     Args:
         static_k: (N * num_heads, S, head size) keys to be used as they are; static_v likewise.
     """
-    if not all(isinstance(t, Tensor) for t in (query, key, value)):
-        found = ", ".join(type(t).__name__ for t in (query, key, value))
-        raise TypeError(f"multi_head_attention_forward: expected tensors for query, key and value, got {found}")
-    single = query.ndim == 2
     _check_inputs(query, key, value, embed_dim_to_check, num_heads)
+    single = query.ndim == 2
     if is_causal and attn_mask is None:
         raise ValueError("Need attn_mask if specifying the is_causal hint.")
     weights: Any = in_proj_weight
@@ -55,8 +52,7 @@ def multi_head_attention_forward(
     q, k, v = _projected(query, key, value, weights, in_proj_bias)
     q, k, v = (_heads(t, num_heads, single, batch_first) for t in (q, k, v))
     batch = q.shape[0]
-    k = k if static_k is None else static_k.reshape(batch, num_heads, *static_k.shape[1:])
-    v = v if static_v is None else static_v.reshape(batch, num_heads, *static_v.shape[1:])
+    k, v = (t if s is None else s.reshape(batch, num_heads, *s.shape[1:]) for t, s in ((k, static_k), (v, static_v)))
     k, v, added = _with_additions(k, v, bias_k, bias_v, add_zero_attn)
     causal_only = is_causal and key_padding_mask is None and not need_weights and added == 0
     mask = None if causal_only else _merged_mask(attn_mask, key_padding_mask, q, k, added)
@@ -66,14 +62,22 @@ def multi_head_attention_forward(
         mixed = ops.scaled_dot_product_attention(q, k, v, mask, p, causal_only)
     else:
         mixed = ops.matmul(attention, v)
-        attention = attention.mean(dim=1) if average_attn_weights else attention
-        attention = attention.squeeze(0) if single else attention
+        attention = _shown(attention, average_attn_weights, single)
     order = (0, 2, 1, 3) if batch_first or single else (2, 0, 1, 3)
     joined = mixed.permute(*order).reshape(*query.shape[:-1], embed_dim_to_check)
     return ops.linear(joined, out_proj_weight, out_proj_bias), attention
 
 
+def _shown(attention: Tensor, average: bool, single: bool) -> Tensor:
+    """The weights as the caller gets them: without heads, or without a batch, where these are not wanted."""
+    attention = attention.mean(dim=1) if average else attention
+    return attention.squeeze(0) if single else attention
+
+
 def _check_inputs(query: Tensor, key: Tensor, value: Tensor, embed_dim: int, num_heads: int) -> None:
+    if not all(isinstance(t, Tensor) for t in (query, key, value)):
+        found = ", ".join(type(t).__name__ for t in (query, key, value))
+        raise TypeError(f"multi_head_attention_forward: expected tensors for query, key and value, got {found}")
     if query.ndim not in (2, 3) or key.ndim != query.ndim or value.ndim != query.ndim:
         raise ShapeError(
             "multi-head attention: expected query, key and value of 3 dimensions (or 2 for one sequence), got "

@@ -99,31 +99,13 @@ def grid_sample(
 
     Raises:
         ShapeError: the sizes do not fit.
+        ValueError: there is no such mode.
     """
     x, g = tensor_of(input, "grid_sample"), tensor_of(grid, "grid_sample")
-    rank = x._data.ndim - 2
-    if (
-        rank not in (2, 3)
-        or g._data.ndim != x._data.ndim
-        or g._data.shape[-1] != rank
-        or g._data.shape[0] != x._data.shape[0]
-    ):
-        raise ShapeError(
-            "grid_sample: expected an input (N, C, H, W) and a grid (N, Ho, Wo, 2), or both with one dimension more, "
-            "got "
-            f"{list(x._data.shape)} and {list(g._data.shape)}"
-        )
-    if (
-        mode not in ("bilinear", "nearest", "bicubic")
-        or padding_mode not in ("zeros", "border", "reflection")
-        or (mode == "bicubic" and rank == 3)
-    ):
-        raise ValueError(
-            f"grid_sample: mode={mode!r} with padding_mode={padding_mode!r} is not supported for {rank} spatial "
-            "dimensions"
-        )
+    _check_grid(x, g)
     n, c, *size = x._data.shape
-    out = g._data.shape[1:-1]
+    rank, out = len(size), g._data.shape[1:-1]
+    _check_modes(mode, padding_mode, rank)
     places = g.reshape(n, math.prod(out), rank)
     align = bool(align_corners)
     positions = [_pixel(places[:, :, rank - 1 - axis], size[axis], align) for axis in range(rank)]
@@ -140,6 +122,25 @@ def grid_sample(
             value = value * weight.unsqueeze(1)
         total = value + total
     return total.reshape(n, c, *out)  # type: ignore[no-any-return]
+
+
+def _check_grid(x: Any, grid: Any) -> None:
+    size, places = x._data.shape, grid._data.shape
+    rank = len(size) - 2
+    if rank not in (2, 3) or len(places) != len(size) or places[-1] != rank or places[0] != size[0]:
+        raise ShapeError(
+            "grid_sample: expected an input (N, C, H, W) and a grid (N, Ho, Wo, 2), or both with one dimension more, "
+            f"got {list(size)} and {list(places)}"
+        )
+
+
+def _check_modes(mode: str, padding_mode: str, rank: int) -> None:
+    modes = ("bilinear", "nearest", "bicubic") if rank == 2 else ("bilinear", "nearest")
+    if mode not in modes or padding_mode not in ("zeros", "border", "reflection"):
+        raise ValueError(
+            f"grid_sample: mode={mode!r} with padding_mode={padding_mode!r} is not supported for {rank} spatial "
+            f"dimensions; expected a mode of {', '.join(modes)} with zeros, border or reflection"
+        )
 
 
 @op(method=False)

@@ -107,11 +107,7 @@ class DistributedDataParallel(Module, Joinable):
         logical_shards: int | None = None,
     ) -> None:
         super().__init__()
-        if not any(p.requires_grad for p in module.parameters()):
-            raise AutogradError(
-                "DistributedDataParallel is not needed when a module doesn't have any parameters that require a "
-                "gradient; call the module itself"
-            )
+        _need_gradients(module)
         self.module = module
         self.device = _the_device(module, device_ids)
         self.device_ids = None if device_ids is None else [self.device]
@@ -139,15 +135,12 @@ class DistributedDataParallel(Module, Joinable):
         self._reducer: Reducer | None = None
         self._logical: LogicalReducer | None = None
         self.logical_shards = logical_shards
-        if self.process_group.size > 1:
-            if init_sync:
-                check_models_agree(self.process_group, module)
-                tensors = [*module.parameters(), *module.buffers()]
-                broadcast_arrays(self.process_group, [t._data for t in tensors])
-            if logical_shards is None:
-                self._reducer = self._new_reducer()
+        if init_sync and self.process_group.size > 1:
+            _make_equal(module, self.process_group)
         if logical_shards is not None:
             self._logical = LogicalReducer(module, self.process_group, logical_shards)
+        elif self.process_group.size > 1:
+            self._reducer = self._new_reducer()
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
         """Calls the model."""
@@ -415,6 +408,20 @@ def _bucket_bytes(bucket_cap_mb: float | str | None) -> int:
     if isinstance(size, str) or not size > 0:
         raise ValueError(f'expected bucket_cap_mb to be a number above 0, "auto" or None, got {bucket_cap_mb!r}')
     return round(size * 2**20)
+
+
+def _need_gradients(module: Module) -> None:
+    if not any(p.requires_grad for p in module.parameters()):
+        raise AutogradError(
+            "DistributedDataParallel is not needed when a module doesn't have any parameters that require a gradient; "
+            "call the module itself"
+        )
+
+
+def _make_equal(module: Module, group: Communicator) -> None:
+    """Give all ranks the parameters and buffers of rank 0, once they are known to have the same ones."""
+    check_models_agree(group, module)
+    broadcast_arrays(group, [t._data for t in (*module.parameters(), *module.buffers())])
 
 
 def _the_device(module: Module, device_ids: Any) -> device:
