@@ -17,27 +17,36 @@ RANKS = (2, 3, 4)
 DEADLINE = 600.0  # seconds for a job
 
 FILES = sorted(path.relative_to(ROOT) for path in MPI_TESTS.glob("test_*.py"))
-# What training promises, over MPI and over the shared memory of one node. On four ranks, which are then two nodes of
-# two, tests/mpi/test_nodes.py asks for the same; these files run there too with `pytest -m slow`.
+# What training promises, over MPI and over the shared memory of one node: on three ranks, where nothing divides evenly.
+# On four, which are then two nodes of two, tests/mpi/test_nodes.py asks for the same.
 ONE_NODE = {"test_ddp_reductions", "test_ddp_scenarios", "test_zero"}
 # Files that do not run on every number of ranks; two of them wait for seconds, test after test.
-SOME = {"test_comm_stalls": (4,), "test_comm_waiting": (3,), **dict.fromkeys(ONE_NODE, (2, 3))}
+SOME = {"test_comm_stalls": (4,), "test_comm_waiting": (3,), **dict.fromkeys(ONE_NODE, (3,))}
 SLOW = (
     pytest.mark.slow,
-    pytest.mark.skipif("'slow' not in config.option.markexpr", reason="takes a minute: pytest -m slow tests"),
+    pytest.mark.skipif("'slow' not in config.option.markexpr", reason="takes minutes: pytest -m slow tests"),
 )
+TRAINING = [file for file in FILES if file.stem in ONE_NODE]
 JOBS = [
     *(pytest.param(n, [file for file in FILES if n in SOME.get(file.stem, RANKS)], id=f"{n}") for n in RANKS),
-    pytest.param(4, [file for file in FILES if file.stem in ONE_NODE], id="4-one node", marks=SLOW),
+    *(pytest.param(n, TRAINING, id=f"{n}-one node", marks=SLOW) for n in (2, 4)),
 ]
 
 
 def run_files(
-    mpi: Mpi, ranks: int, files: list[Path], results: Path, deadline: float = DEADLINE, *options: str
+    mpi: Mpi,
+    ranks: int,
+    files: list[Path],
+    results: Path,
+    deadline: float = DEADLINE,
+    *options: str,
+    marked: str = "mpi",
 ) -> Outcome:
     """Run files of MPI tests in one job; the ranks write their results into `results`."""
-    arguments = ("--with-mpi", "-m", "mpi", "-q", "--capture=sys", "-p", "no:cacheprovider", *options, *map(str, files))
-    return Job(mpi.job(ranks, "-m", "pytest", *arguments), environment={DIRECTORY: str(results)}).finish(deadline)
+    plugins = ("-p", "pytest_mpi", "-p", "no:cacheprovider")  # the others would take a third of each rank's start
+    arguments = ("--with-mpi", "-m", marked, "-q", "--capture=sys", *plugins, *options, *map(str, files))
+    environment = {DIRECTORY: str(results), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return Job(mpi.job(ranks, "-m", "pytest", *arguments), environment=environment).finish(deadline)
 
 
 def verdict(outcome: Outcome, results: list[Result], ranks: int) -> str:
@@ -55,8 +64,18 @@ def verdict(outcome: Outcome, results: list[Result], ranks: int) -> str:
 @pytest.mark.parametrize(("ranks", "files"), JOBS)
 @pytest.mark.parametrize("mpi", installed_mpis(), ids=lambda mpi: mpi.name)
 def test_on_ranks(mpi: Mpi, ranks: int, files: list[Path], tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    outcome = run_files(mpi, ranks, files, tmp_path)
-    results = read(tmp_path)
+    judge(run_files(mpi, ranks, files, tmp_path), mpi, ranks, tmp_path, request)
+
+
+@pytest.mark.parametrize("ranks", [pytest.param(n, marks=SLOW) for n in RANKS])
+@pytest.mark.parametrize("mpi", installed_mpis(), ids=lambda mpi: mpi.name)
+def test_slow_ones_on_ranks(mpi: Mpi, ranks: int, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    judge(run_files(mpi, ranks, FILES, tmp_path, marked="mpi and slow"), mpi, ranks, tmp_path, request)
+
+
+def judge(outcome: Outcome, mpi: Mpi, ranks: int, folder: Path, request: pytest.FixtureRequest) -> None:
+    """Assert that all went well, and note what was skipped."""
+    results = read(folder)
     for reason, count in skips(results).items():
         request.config.stash[SUMMARY].append(f"SKIPPED [{count}] on {ranks} ranks of {mpi.name}: {reason}")
     wrong = verdict(outcome, results, ranks)

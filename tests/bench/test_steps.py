@@ -1,6 +1,7 @@
 """benchmarks/: the runner at toy size, and the check against the last record with planted changes."""
 
 import copy
+import importlib.util
 import json
 import subprocess
 import sys
@@ -75,21 +76,27 @@ def changed(workload: str, factor: float, sides: tuple[str, ...] = ("yardstick",
     return result
 
 
-def check(tmp_path: Path, new: dict[str, Any]) -> tuple[int, str]:
+def files(tmp_path: Path, new: dict[str, Any]) -> list[str]:
+    """The arguments of the check: a new result, and an old one."""
     _files.write(tmp_path / "old.json", "steps", recorded())
     _files.write(tmp_path / "new.json", "steps", new)
-    done = subprocess.run(
-        [sys.executable, CHECK, str(tmp_path / "new.json"), str(tmp_path / "old.json")],
-        capture_output=True,
-        text=True,
-        env=clean_environment(),
-    )
-    return done.returncode, done.stdout + done.stderr
+    return [str(tmp_path / "new.json"), str(tmp_path / "old.json")]
+
+
+@pytest.fixture(scope="module")
+def program() -> Any:
+    """benchmarks/check.py as a module."""
+    spec = importlib.util.spec_from_file_location("benchmarks_check", CHECK)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_a_workload_that_takes_30_percent_longer_is_found(tmp_path: Path) -> None:
-    code, text = check(tmp_path, changed("cnn", 1.3))
-    assert code == 1 and text.endswith("slower than recorded on then: cnn\n")
+    command = [sys.executable, CHECK, *files(tmp_path, changed("cnn", 1.3))]
+    done = subprocess.run(command, capture_output=True, text=True, env=clean_environment())
+    assert done.returncode == 1 and done.stdout.endswith("slower than recorded on then: cnn\n"), done.stderr
 
 
 @pytest.mark.parametrize(
@@ -103,9 +110,11 @@ def test_a_workload_that_takes_30_percent_longer_is_found(tmp_path: Path) -> Non
     ],
     ids=["same", "faster", "little", "noise", "torch"],
 )
-def test_what_is_no_regression_is_none(tmp_path: Path, new: dict[str, Any]) -> None:
-    code, text = check(tmp_path, new)
-    assert code == 0 and text.endswith("none\n"), text
+def test_what_is_no_regression_is_none(
+    tmp_path: Path, new: dict[str, Any], program: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program.main(files(tmp_path, new)) == 0
+    assert capsys.readouterr().out.endswith("none\n")
 
 
 @pytest.mark.parametrize(
@@ -117,9 +126,11 @@ def test_what_is_no_regression_is_none(tmp_path: Path, new: dict[str, Any]) -> N
         ("rows", [], "no workload and reference are in both"),
     ],
 )
-def test_what_cannot_be_compared_is_not(tmp_path: Path, key: str, value: Any, words: str) -> None:
-    code, text = check(tmp_path, {**recorded(), key: value})
-    assert code == 2 and words in text
+def test_what_cannot_be_compared_is_not(
+    tmp_path: Path, key: str, value: Any, words: str, program: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program.main(files(tmp_path, {**recorded(), key: value})) == 2
+    assert words in capsys.readouterr().err
 
 
 def test_there_is_a_record_to_compare_with() -> None:

@@ -1,12 +1,13 @@
 """Groups that span nodes: the order of their sums, buffers in every kind of memory, groups made from them."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from distgrad.comm import Communicator, ReduceOp, get_default, run_threads
-from distgrad.comm._hierarchical import MESSAGE_BYTES, WINDOW_BYTES, HierarchicalCommunicator
+from distgrad.comm._hierarchical import MESSAGE_BYTES, HierarchicalCommunicator
 from distgrad.comm._reduce import Carried, reduced
 from distgrad.comm._relay import RING, Chunk, Relay
 from distgrad.comm._segment import PAGE
@@ -14,10 +15,10 @@ from distgrad.comm._shm import ShmCommunicator
 from distgrad.comm._topology import pretend
 from distgrad.errors import CommError
 from tests.comm.conformance import dtype_of
-from tests.comm.nodes import run_nodes
+from tests.comm.nodes import WINDOW, run_nodes
 
 LAYOUTS = [(0, 0, 1, 1), (0, 1, 1), (0, 0, 1), (0, 1, 2), (0, 0, 0, 1)]
-LARGE = WINDOW_BYTES // 2 // 4 + 4321  # float32: more than the window takes at once
+LARGE = WINDOW // 2 // 4 + 4321  # float32: more than the window takes at once
 
 
 def values(rank: int, n: int, dtype: str = "float32") -> np.ndarray:
@@ -35,11 +36,11 @@ def summed(group: Communicator, n: int, dtype: str, op: ReduceOp, own: Sequence[
     return buffer.tobytes()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-@pytest.mark.parametrize("op", [ReduceOp.SUM, ReduceOp.AVG], ids=lambda op: op.name)
-@pytest.mark.parametrize(
-    ("nodes", "n"), [*((nodes, n) for nodes in LAYOUTS for n in (5, 30_000)), ((0, 1, 1), LARGE)], ids=str
-)
+SMALL_ONES = itertools.product(LAYOUTS, (5, 30_000), (ReduceOp.SUM, ReduceOp.AVG), ("float32", "float16", "bfloat16"))
+LARGE_ONES = [((0, 1, 1), LARGE, ReduceOp.SUM, "float32"), ((0, 1, 1), 2 * LARGE, ReduceOp.AVG, "bfloat16")]
+
+
+@pytest.mark.parametrize(("nodes", "n", "op", "dtype"), [*SMALL_ONES, *LARGE_ONES], ids=str)
 def test_sums_run_over_all_ranks_in_order(nodes: tuple[int, ...], n: int, op: ReduceOp, dtype: str) -> None:
     """The bits are those of the shm backend: neither the nodes nor the size of the buffer change them."""
     size = len(nodes)

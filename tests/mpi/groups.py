@@ -2,6 +2,7 @@
 
 import time
 
+import pytest
 from mpi4py import MPI
 
 from distgrad.comm import Communicator, _topology
@@ -9,10 +10,24 @@ from distgrad.comm._communicator import Options
 from distgrad.comm._hierarchical import HierarchicalCommunicator
 from distgrad.comm._mpi import MpiCommunicator
 from distgrad.comm._shm import ShmCommunicator
+from tests.comm.nodes import small_windows
 
 RANK, SIZE = MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size
 LAST = SIZE - 1
 NODE = [0 if rank < SIZE / 2 else 1 for rank in range(SIZE)]  # 1 and 1 rank, 2 and 1, 2 and 2
+
+SLOW = (
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        "'slow' not in config.option.markexpr",
+        reason="each backend on some numbers of ranks; every cell: pytest -m slow tests/test_mpi.py",
+    ),
+)
+
+
+def on_ranks(*sizes: int) -> tuple[pytest.MarkDecorator, ...]:
+    """The marks of a test that all jobs but those of these sizes leave to the slow tests."""
+    return () if SIZE in sizes else SLOW
 
 
 def meet() -> None:
@@ -35,7 +50,8 @@ def make(backend: str, options: Options) -> Communicator:
         _topology.pretend(NODE if backend in ("mpi 2 nodes", "hierarchical") else ())
         base = MpiCommunicator.world(options)
         if backend == "hierarchical":
-            return HierarchicalCommunicator(base)
+            with small_windows():
+                return HierarchicalCommunicator(base)
     finally:
         _topology.pretend(())
     return ShmCommunicator(base) if backend == "shm" else base

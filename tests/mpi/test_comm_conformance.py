@@ -1,4 +1,9 @@
-"""The conformance suite between processes: every backend of a job, on as many ranks as the job has."""
+"""The conformance suite between processes: every backend of a job, on as many ranks as the job has.
+
+All backends run on three ranks, where nothing divides evenly. MPI also runs on two, where the tree of a sum is whole,
+and the hierarchical one on four, as two nodes of two. Shared memory on two ranks runs between threads
+(tests/comm/test_conformance.py); the other cells are slow tests.
+"""
 
 from collections.abc import Callable, Iterator
 
@@ -10,9 +15,16 @@ from distgrad.comm import Communicator, _shm
 from distgrad.comm._communicator import Options
 from distgrad.comm._mpi import MpiCommunicator, load
 from tests.comm.conformance import CASES, STAGE
+from tests.mpi.groups import on_ranks
+
+BACKENDS = [
+    pytest.param("mpi", marks=on_ranks(2, 3)),
+    pytest.param("shm", marks=on_ranks(3)),
+    pytest.param("hierarchical", marks=on_ranks(3, 4)),
+]
 
 
-@pytest.fixture(scope="module", params=["mpi", "shm", "hierarchical"])
+@pytest.fixture(scope="module", params=BACKENDS)
 def group(request: pytest.FixtureRequest) -> Iterator[Communicator]:
     """The backend called hierarchical works on two nodes, which are pretended: 2 and 2 of 4 ranks, 1 and 2 of 3."""
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,7 @@
-"""Training on several nodes, which are pretended: 2 and 2 of 4 ranks, 1 and 2 of 3, 1 and 1 of 2."""
+"""Training on several nodes, which are pretended: 2 and 2 of 4 ranks, 1 and 2 of 3, 1 and 1 of 2.
+
+The scenarios know collectives alone, which run on unequal nodes in test_comm_conformance.py; here they run on 2 and 2.
+"""
 
 from collections.abc import Callable, Iterator
 
@@ -6,6 +9,7 @@ import pytest
 
 from distgrad import comm
 from distgrad._environment import job
+from tests.mpi.groups import on_ranks
 from tests.parallel import scenarios, scenarios_join, scenarios_reduction
 from tests.parallel.training import train
 from tests.parallel.zero_scenarios import SCENARIOS as ZERO_SCENARIOS
@@ -27,8 +31,11 @@ def nodes() -> Iterator[None]:
     comm.destroy_process_group()
 
 
+EACH = [pytest.param(scenario, marks=on_ranks(4), id=scenario.__name__) for scenario in (*SCENARIOS, *ZERO_SCENARIOS)]
+
+
 @pytest.mark.usefixtures("nodes")
-@pytest.mark.parametrize("scenario", [*SCENARIOS, *ZERO_SCENARIOS], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("scenario", EACH)
 def test_scenario(scenario: Callable[[], None]) -> None:
     scenario()
     assert comm.get_backend() == "hierarchical"
