@@ -36,7 +36,9 @@ LEVELS = {
     "comm": 2,
     "ops": 3,
     "_tensor_str": 3,
-    "_tensor_methods": 3.5,  # the operations, as the part of Tensor that they are
+    "_tensor_form": 3.5,  # this and the next two are parts of Tensor
+    "_tensor_inplace": 3.5,
+    "_tensor_methods": 3.5,
     "_tensor": 4,
     "cuda": 4,
     "linalg": 4,

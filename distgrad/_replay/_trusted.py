@@ -36,7 +36,8 @@ SITE = sysconfig.get_path("purelib") + os.sep  # may lie inside the library
 
 # Files of distgrad whose functions only check arguments, apply operations, or make tensors of plain numbers.
 FILES = (
-    "ops/", "nn/", "_tensor.py", "_tensor_methods.py", "_parameter.py", "_names.py", "_pages.py", "__init__.py",
+    "ops/", "nn/", "_tensor.py", "_tensor_form.py", "_tensor_inplace.py", "_tensor_methods.py", "_parameter.py",
+    "_names.py", "_pages.py", "__init__.py",
     "_shard.py", "_replay/", "_type_names.py", "autograd/_mode.py", "autograd/_op.py", "autograd/_base.py",
     "autograd/_engine.py", "autograd/_node.py", "backend/__init__.py", "backend/_backend.py", "backend/_device.py",
     "backend/_dtypes.py", "backend/_numpy/", "backend/_onednn/", "parallel/_ddp.py", "parallel/_watch.py",
@@ -150,7 +151,7 @@ def is_library(code: CodeType) -> bool:
 
 def refusal(file: str, code: CodeType) -> str | None:
     """Why a function of distgrad ends a recording; None if it does not."""
-    if file == "_tensor.py" and code.co_name not in _TENSOR:
+    if file in ("_tensor.py", "_tensor_form.py") and code.co_name not in _TENSOR:
         return f"it calls Tensor.{code.co_name}, which looks at values or at the graph while the step runs"
     if file == "autograd/_engine.py" and code not in (_engine.backward.__code__, *_HELPERS):
         return f"it calls autograd.{code.co_name}"

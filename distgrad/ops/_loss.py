@@ -5,6 +5,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from .._typing import Array
+from ..autograd._base import TensorBase
 from ..autograd._node import Node
 from ..autograd._op import Op, apply, result_dtype
 from ..errors import ShapeError
@@ -117,7 +118,8 @@ def pair_of(name: str, input: Any, target: Any) -> tuple[Any, Any]:
     Raises:
         ShapeError: they cannot be broadcast.
     """
-    x, y = tensor_of(input, name), tensor_of(target, name)
+    x = input if isinstance(input, TensorBase) else tensor_of(input, name)
+    y = target if isinstance(target, TensorBase) else tensor_of(target, name)
     a, b = x._data, y._data
     if a.shape != b.shape:
         _warn_of_shapes(name, a.shape, b.shape)

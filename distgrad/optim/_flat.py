@@ -68,8 +68,10 @@ class _Plan:
         """Whether the same parameters have gradients in the same memory, and nobody exchanged their state."""
         if len(params) != len(self.params) or moments != self.moments or self.cell[0]:
             return False
-        grads = [p._grad for p in params]
-        return all(map(is_, grads, self.grads)) and all(map(is_, params, self.params)) and self.has_state()
+        for p, mine, grad in zip(params, self.params, self.grads, strict=True):
+            if p is not mine or p._grad is not grad:
+                return False
+        return self.has_state()
 
     def has_state(self) -> bool:
         """Whether the tensors in `state` are those that the segments write to."""
