@@ -48,7 +48,7 @@ def sharded(name: str, shards: int) -> Callable[[], None]:
     numbers = TensorDataset(dg.arange(total))  # an epoch is a step; the workload has its own data
 
     def steps() -> Iterator[None]:
-        loader = DataLoader(numbers, batch_size=total)
+        loader = DataLoader(numbers, batch_size=total, logical_shards=shards)
         for epoch in itertools.count():
             loader.set_epoch(epoch)
             for step in loader.steps():

@@ -11,7 +11,7 @@ from .._typing import Array
 from ..backend import backend_of
 from ..comm import Communicator
 
-CHUNK_BYTES = 128 * 1024  # a chunk is weighted, added and written while it is in the cache
+CHUNK_BYTES = 256 * 1024  # a chunk is weighted, added and written while it is in the cache
 
 
 class TreeSum:
@@ -30,12 +30,15 @@ class TreeSum:
         self._array = array
         self._leaves = leaves
         self._keep = keep
-        self._levels: list[Array] = []  # level k: a sum of 2**k leaves that waits for its neighbour
+        self._waiting: list[Array] = []  # sums whose neighbours are yet to come, those of the most leaves first
+        self._spare: list[Array] = []
         self._added = 0
 
     def restart(self) -> None:
         """Begins a new sum."""
         self._added = 0
+        self._spare += self._waiting
+        self._waiting.clear()
 
     @property
     def is_complete(self) -> bool:
@@ -44,34 +47,47 @@ class TreeSum:
 
     def add(self, weight: float) -> None:
         """Adds `weight` times what the array holds; whoever wants to use the array for the next leaf may."""
-        waiting = (self._added ^ (self._added + 1)).bit_length() - 1  # so many levels hold a neighbour of this leaf
+        pairs = (self._added ^ (self._added + 1)).bit_length() - 1  # so many sums wait for this leaf, one each level
         self._added += 1
-        target = self._array if self.is_complete else self._level(waiting)
-        keep = self._keep if self.is_complete else None
+        begin = len(self._waiting) - pairs
+        left = self._waiting[begin:][::-1]
+        del self._waiting[begin:]
+        target = self._array if self.is_complete else left[0] if left else self._take()
+        self._sum(left, weight, target)
+        self._spare += [total for total in left if total is not target]
+        if not self.is_complete:
+            self._waiting.append(target)
+
+    def _sum(self, left: list[Array], weight: float, target: Array) -> None:
+        """Writes the weighted leaf plus all on its left, the nearest first, into `target`."""
         xp = backend_of(self._array).xp
         factor = xp.asarray(weight, dtype=self._array.dtype)
-        for part in self._chunks():
-            x, result = self._array[part], target[part]
-            xp.multiply(x, factor, out=x if waiting else result)
-            for level in range(waiting):
-                xp.add(self._levels[level][part], x, out=result if level == waiting - 1 else x)
-            if keep is not None:
-                keep[part] = result
+        for part, scratch in self._chunks():
+            result = target[part]
+            xp.multiply(self._array[part], factor, out=scratch if left else result)
+            for i, total in enumerate(left, 1):
+                xp.add(total[part], scratch, out=result if i == len(left) else scratch)
+            if self._keep is not None and self.is_complete:
+                self._keep[part] = result
 
     def add_zero(self) -> None:
         """Adds a leaf that is zero everywhere."""
         self._array[...] = 0
         self.add(1.0)
 
-    def _level(self, number: int) -> Array:
-        while len(self._levels) <= number:
-            self._levels.append(backend_of(self._array).xp.empty_like(self._array))
-        return self._levels[number]
+    def _take(self) -> Array:
+        return self._spare.pop() if self._spare else backend_of(self._array).xp.empty_like(self._array)
 
-    def _chunks(self) -> Iterator[slice]:
-        step = CHUNK_BYTES // self._array.itemsize if backend_of(self._array).type == "cpu" else self._array.size
-        for start in range(0, self._array.size, max(step, 1)):
-            yield slice(start, start + step)
+    def _chunks(self) -> Iterator[tuple[slice, Array]]:
+        """Pieces of the array, each with memory for a leaf of its size; on a GPU the whole, over itself."""
+        whole = self._array
+        if backend_of(whole).type != "cpu":
+            yield slice(None), whole
+            return
+        step = CHUNK_BYTES // whole.itemsize
+        scratch = np.empty(step, whole.dtype)  # the array is read only: what is written must go to memory once more
+        for start in range(0, whole.size, step):
+            yield slice(start, start + step), scratch[: whole.size - start]
 
 
 def sum_of_blocks(

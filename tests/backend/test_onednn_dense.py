@@ -55,9 +55,10 @@ def close(value: Any, reference: Any, tolerance: float = 2e-6) -> None:
 # ---- products --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("columns", [160, 24])
 @pytest.mark.parametrize("bias", [True, False])
-def test_linear(kernels: OneDnnKernels, bias: bool) -> None:
-    x, w, b = normal(128, 96), normal(160, 96), normal(160) if bias else None
+def test_linear(kernels: OneDnnKernels, bias: bool, columns: int) -> None:
+    x, w, b = normal(512, 96), normal(columns, 96), normal(columns) if bias else None
     result = kernels.products.linear(x, w, b)
     close(result, x.astype("f8") @ w.T.astype("f8") + (0 if b is None else b))
     assert plans(kernels.products)
@@ -69,6 +70,10 @@ def test_linear(kernels: OneDnnKernels, bias: bool) -> None:
         lambda: (normal(128, 96), normal(96, 160)),
         lambda: (normal(128, 96), normal(160, 96).T),
         lambda: (normal(96, 128).T, normal(96, 160)),
+        lambda: (normal(96, 128).T, normal(96, 256)),
+        lambda: (normal(160, 128).T, normal(256, 160).T),
+        lambda: (normal(64, 128), normal(128, 1024)),
+        lambda: (normal(64, 512), normal(128, 512).T),
         lambda: (normal(128, 192)[:, ::2], normal(96, 160)),
         lambda: (normal(3, 128, 96), normal(3, 96, 128)),
         lambda: (normal(2, 128, 3, 96).swapaxes(1, 2), normal(2, 128, 3, 96).transpose(0, 2, 3, 1)),
@@ -76,7 +81,10 @@ def test_linear(kernels: OneDnnKernels, bias: bool) -> None:
         lambda: (np.broadcast_to(normal(128, 96), (3, 128, 96)), normal(3, 96, 128)),
         lambda: (normal(2048, 640), normal(640)),
     ],
-    ids=["rows", "columns", "transposed", "gaps", "stack", "strided stack", "one for all", "expanded", "vector"],
+    ids=[
+        "rows", "columns", "transposed", "wide transposed", "both transposed", "4 KiB", "long", "gaps", "stack",
+        "strided stack", "one for all", "expanded", "vector",
+    ],
 )  # fmt: skip
 def test_matmul(kernels: OneDnnKernels, make: Callable[[], tuple[Any, Any]]) -> None:
     x, y = make()

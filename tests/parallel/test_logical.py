@@ -92,8 +92,10 @@ def test_other_programs_have_other_hashes() -> None:
 def test_a_broken_order_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     def add_in_order(self: TreeSum, weight: float) -> None:
         self._added += 1
-        total = self._level(0)
-        total[...] = self._array * np.float32(weight) if self._added == 1 else total + self._array * np.float32(weight)
+        if self._added == 1:
+            self._waiting = [np.zeros_like(self._array)]
+        total = self._waiting[0]
+        total += self._array * np.float32(weight)
         if self._added == self._leaves:
             self._array[...] = total
 
