@@ -7,8 +7,6 @@ on flat buffers with the `Communicator` that `get_default` returns.
 
 from ._communicator import Communicator as Communicator
 from ._communicator import Communicator as ProcessGroup  # noqa: F401 - torch's name for it
-from ._communicator import Options as Options
-from ._functional import P2POp as P2POp
 from ._functional import all_gather as all_gather
 from ._functional import all_gather_into_tensor as all_gather_into_tensor
 from ._functional import all_gather_object as all_gather_object
@@ -16,20 +14,15 @@ from ._functional import all_reduce as all_reduce
 from ._functional import all_to_all as all_to_all
 from ._functional import all_to_all_single as all_to_all_single
 from ._functional import barrier as barrier
-from ._functional import batch_isend_irecv as batch_isend_irecv
 from ._functional import broadcast as broadcast
 from ._functional import broadcast_object_list as broadcast_object_list
 from ._functional import gather as gather
 from ._functional import gather_object as gather_object
-from ._functional import irecv as irecv
-from ._functional import isend as isend
-from ._functional import recv as recv
 from ._functional import reduce as reduce
 from ._functional import reduce_scatter as reduce_scatter
 from ._functional import reduce_scatter_tensor as reduce_scatter_tensor
 from ._functional import scatter as scatter
 from ._functional import scatter_object_list as scatter_object_list
-from ._functional import send as send
 from ._init import BACKENDS as BACKENDS
 from ._init import Backend as Backend
 from ._init import destroy_process_group as destroy_process_group
@@ -53,12 +46,19 @@ from ._membership import get_world_size as get_world_size
 from ._membership import group as group
 from ._membership import new_group as new_group
 from ._membership import split_group as split_group
+from ._point_to_point import P2POp as P2POp
+from ._point_to_point import batch_isend_irecv as batch_isend_irecv
+from ._point_to_point import irecv as irecv
+from ._point_to_point import isend as isend
+from ._point_to_point import recv as recv
+from ._point_to_point import send as send
 from ._rank_zero import is_rank_zero as is_rank_zero
 from ._rank_zero import rank_zero as rank_zero
 from ._statistics import Measurement as Measurement
 from ._statistics import Statistics as Statistics
 from ._threads import run_threads as run_threads
 from ._topology import Topology as Topology
+from ._types import Options as Options
 from ._types import ReduceOp as ReduceOp
 from ._types import Work as Work
 from .device._transports import device_transports as device_transports

@@ -1,11 +1,13 @@
 """Checks of arguments, written once for all backends; every message says expected, got, and the fix."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
 from .._typing import Array
 from ..errors import CommError
+from ._collectives import HostCollectives
 from ._dtypes import lookup
 from .device._buffers import DeviceArray
 
@@ -86,3 +88,24 @@ def check_counts(buffer: Array, counts: Sequence[int] | None, size: int, name: s
     if len(counts) != size or sum(counts) != buffer.size:
         raise CommError(f"expected {name}_counts of {size} numbers that add up to {buffer.size}, got {list(counts)}")
     return list(counts)
+
+
+def check_counts_agree(group: HostCollectives, gets: list[int], puts: list[int]) -> None:
+    """Raise CommError, on every rank, unless each rank gets as much from each other as that one sends. Collective."""
+    sent, ones = np.empty(group.size, np.int64), [1] * group.size
+    group._all_to_all(sent, np.array(puts, np.int64), ones, ones)
+    differs = np.empty(group.size, np.uint8)  # gathered, for a reduction has to be the first step of a call
+    group._all_gather(differs, np.array([sent.tolist() != gets], np.uint8))
+    if not differs.any():
+        return
+    table = np.empty((group.size, 2, group.size), np.int64)
+    group._all_gather(table.reshape(-1), np.array([gets, puts], np.int64).reshape(-1))
+    wrong = "".join(
+        f"\n  rank {source} sends {table[source, 1, dest]} to rank {dest}, which takes {table[dest, 0, source]}"
+        for source, dest in itertools.product(range(group.size), repeat=2)
+        if table[source, 1, dest] != table[dest, 0, source]
+    )
+    raise CommError(
+        f"expected each rank to take as many elements from each other rank as that one sends, got:{wrong}\nmake the "
+        "output counts of each rank those that the others send to it, for instance by all_to_all of the counts"
+    )

@@ -1,11 +1,9 @@
 """The contract of every communication backend: collectives over flat raw buffers."""
 
-import itertools
 import os
 import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,34 +13,16 @@ from ..errors import CommError, CommTimeoutError
 from . import _solo
 from ._calling import Calling
 from ._calls import ANY, Call, Kind
-from ._checks import check_counts, check_flat, check_pair, check_peer, check_rank, check_root_buffer
+from ._checks import check_counts, check_counts_agree, check_flat, check_pair, check_peer, check_rank, check_root_buffer
 from ._collectives import Collectives, HostCollectives
 from ._dtypes import check_reducible, lookup
-from ._objects import decode, encode, pad
+from ._objects import decode, encode, gather_bytes, gather_bytes_on, scatter_bytes, share_bytes
 from ._progress import Fifo
 from ._statistics import Statistics
 from ._tree import Tree
-from ._types import DEFAULT_STALL_WARN, DEFAULT_TIMEOUT, CompletedWork, ReduceOp, Work
+from ._types import CompletedWork, Options, ReduceOp, Work
 from .device._buffers import Beside, DeviceReceive, DeviceTransport, device_buffer
 from .device._transports import choose
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a user may choose about waiting.
-
-    Args:
-        timeout: seconds that a rank waits for its peers before it raises CommTimeoutError.
-        stall_warn: seconds after which a waiting rank prints who is missing.
-        device: how buffers on GPUs go: "nccl", "mpi" (which must be CUDA-aware) or "staged"; None for the best.
-        cuda_aware: whether MPI may be given addresses on a GPU; None means: where a probe has shown that it can.
-    """
-
-    timeout: float = DEFAULT_TIMEOUT
-    stall_warn: float = DEFAULT_STALL_WARN
-    device: str | None = None
-    cuda_aware: bool | None = None
-
 
 # Every group of this process.
 _groups: "weakref.WeakSet[Communicator]" = weakref.WeakSet()
@@ -253,7 +233,7 @@ class Communicator(HostCollectives):
         puts = check_counts(input, input_counts, self.size, "input")
         with Calling(self, Kind.ALL_TO_ALL, input, elements=input.size if even else ANY):
             if not even:
-                self._check_counts_agree(gets, puts)
+                check_counts_agree(self, gets, puts)
             self._route(input)._all_to_all(output, input, gets, puts)
 
     # ---- Python objects ----------------------------------------------------------------------------------------
@@ -263,14 +243,14 @@ class Communicator(HostCollectives):
         check_rank(root, self.size, "root")
         data = encode(value) if self.rank == root else np.empty(0, np.uint8)
         with Calling(self, Kind.BROADCAST_OBJECT, root=root):
-            data = self._share_bytes(data, root)
+            data = share_bytes(self, data, root)
         return decode(data)
 
     def all_gather_object(self, value: Any) -> list[Any]:
         """The objects of all ranks, in rank order, on every rank (pickled: only from peers that you trust)."""
         data = encode(value)
         with Calling(self, Kind.ALL_GATHER_OBJECT):
-            parts = self._gather_bytes(data)
+            parts = gather_bytes(self, data)
         return [decode(part) for part in parts]
 
     def gather_object(self, value: Any, root: int = 0) -> list[Any] | None:
@@ -278,12 +258,8 @@ class Communicator(HostCollectives):
         check_rank(root, self.size, "root")
         data = encode(value)
         with Calling(self, Kind.GATHER_OBJECT, root=root):
-            lengths, width = self._gather_lengths(data)
-            gathered = np.empty(self.size * width, np.uint8) if self.rank == root else None
-            self._gather(gathered, pad(data, width), root)
-        if gathered is None:
-            return None
-        return [decode(row[:n]) for row, n in zip(gathered.reshape(self.size, width), lengths, strict=True)]
+            parts = gather_bytes_on(self, data, root)
+        return None if parts is None else [decode(part) for part in parts]
 
     def scatter_object(self, values: Sequence[Any] | None, root: int = 0) -> Any:
         """Entry r of the list that rank `root` passed, on rank r."""
@@ -295,12 +271,8 @@ class Communicator(HostCollectives):
                 raise CommError(f"expected a list of {self.size} objects on rank {root}, one for each rank, got {got}")
             parts = [encode(value) for value in values]
         with Calling(self, Kind.SCATTER_OBJECT, root=root):
-            lengths = np.array([part.size for part in parts] or [0] * self.size, np.int64)
-            self._broadcast(lengths, root)
-            width = int(lengths.max())
-            data = np.empty(width, np.uint8)
-            self._scatter(data, np.concatenate([pad(part, width) for part in parts]) if parts else None, root)
-        return decode(data[: int(lengths[self.rank])])
+            data = scatter_bytes(self, parts, root)
+        return decode(data)
 
     # ---- point to point ----------------------------------------------------------------------------------------
 
@@ -425,51 +397,9 @@ class Communicator(HostCollectives):
             self._fifo = Fifo(f"distgrad-{self.name}-{self.rank}", self.options.timeout)
         return self._fifo.submit(function, arrays)
 
-    def _share_bytes(self, data: Array, root: int = 0) -> Array:
-        """The bytes of rank `root` on every rank."""
-        length = np.array([data.size], np.int64)
-        self._broadcast(length, root)
-        data = data.copy() if self.rank == root else np.empty(int(length[0]), np.uint8)
-        self._broadcast(data, root)
-        return data
-
-    def _gather_bytes(self, data: Array) -> list[Array]:
-        """The bytes of all ranks, in rank order, on every rank."""
-        lengths, width = self._gather_lengths(data)
-        gathered = np.empty(self.size * width, np.uint8)
-        self._all_gather(gathered, pad(data, width))
-        return [row[:n] for row, n in zip(gathered.reshape(self.size, width), lengths, strict=True)]
-
-    # ---- checks ------------------------------------------------------------------------------------------------
-
-    def _check_counts_agree(self, gets: list[int], puts: list[int]) -> None:
-        """Raise CommError, on every rank, unless each rank gets as much from each other as that one sends."""
-        sent, ones = np.empty(self.size, np.int64), [1] * self.size
-        self._all_to_all(sent, np.array(puts, np.int64), ones, ones)
-        differs = np.empty(self.size, np.uint8)  # gathered, for a reduction has to be the first step of a call
-        self._all_gather(differs, np.array([sent.tolist() != gets], np.uint8))
-        if not differs.any():
-            return
-        table = np.empty((self.size, 2, self.size), np.int64)
-        self._all_gather(table.reshape(-1), np.array([gets, puts], np.int64).reshape(-1))
-        wrong = "".join(
-            f"\n  rank {source} sends {table[source, 1, dest]} to rank {dest}, which takes {table[dest, 0, source]}"
-            for source, dest in itertools.product(range(self.size), repeat=2)
-            if table[source, 1, dest] != table[dest, 0, source]
-        )
-        raise CommError(
-            f"expected each rank to take as many elements from each other rank as that one sends, got:{wrong}\nmake "
-            "the output counts of each rank those that the others send to it, for instance by all_to_all of the counts"
-        )
-
     def _check_usable(self) -> None:
         if self._broken is not None:
             raise CommError(f"this process group of {self.size} ranks cannot be used any more: {self._broken}")
-
-    def _gather_lengths(self, data: Array) -> tuple[Array, int]:
-        lengths = np.empty(self.size, np.int64)
-        self._all_gather(lengths, np.array([data.size], np.int64))
-        return lengths, int(lengths.max())
 
 
 def _disown() -> None:

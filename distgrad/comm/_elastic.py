@@ -21,7 +21,7 @@ import numpy as np
 from .._typing import Array
 from ..errors import CommError
 from ._checks import is_own_part
-from ._communicator import Communicator, Options
+from ._communicator import Communicator
 from ._groups import groups
 from ._mpi import MpiCommunicator
 from ._segment import Segment, padded, share
@@ -29,7 +29,7 @@ from ._shm import aligned_slice
 from ._statistics import Statistics
 from ._topology import Topology
 from ._tree import Tree, add_along
-from ._types import ReduceOp
+from ._types import Options, ReduceOp
 from ._wait import Patience
 from .diagnosis._meeting import WireMeeting
 

@@ -17,7 +17,7 @@ import numpy as np
 from .._typing import Array
 from ..errors import CommError
 from ._calls import Call
-from ._communicator import Communicator, Options
+from ._communicator import Communicator
 from ._mpi import MpiCommunicator, load
 from ._reduce import Carried, reduce_into
 from ._relay import Chunk, Relay
@@ -26,7 +26,7 @@ from ._serial import SerialCommunicator
 from ._shm import SMALL_BYTES, Lane, ShmCommunicator, aligned_slice
 from ._statistics import Statistics
 from ._topology import Topology
-from ._types import ReduceOp, Work
+from ._types import Options, ReduceOp, Work
 
 MESSAGE_BYTES = 256 * 1024  # of a slice that travels as one message
 WINDOW_BYTES = 8 * 1024 * 1024  # the window of a node, or 1 MiB for each of its ranks where it has more than 8

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from .._environment import job
 from ..errors import BackendUnavailableError, CommError
 from . import _abort, _solo
-from ._communicator import Communicator, Options
+from ._communicator import Communicator
 from ._elastic import ElasticCommunicator
 from ._groups import groups
 from ._hierarchical import HierarchicalCommunicator
@@ -28,7 +28,7 @@ from ._serial import SerialCommunicator
 from ._shm import ShmCommunicator
 from ._statistics import Measurement, Statistics
 from ._topology import Topology, parse_layout, pretend
-from ._types import DEFAULT_STALL_WARN, DEFAULT_TIMEOUT
+from ._types import DEFAULT_STALL_WARN, DEFAULT_TIMEOUT, Options
 from ._wishes import parse_backend
 from .device._nccl import nccl_problem
 from .diagnosis._board import leave, part

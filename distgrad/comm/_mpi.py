@@ -16,12 +16,12 @@ from .._typing import Array
 from ..errors import CommError, CommTimeoutError
 from ._calls import Call, Message
 from ._checks import is_own_part
-from ._communicator import Communicator, Options
+from ._communicator import Communicator
 from ._dtypes import lookup
 from ._mpi_files import forget as forget_mpi_files
 from ._reduce import divide
 from ._statistics import Statistics
-from ._types import ReduceOp, Work
+from ._types import Options, ReduceOp, Work
 from ._wait import Patience
 from .diagnosis._meeting import Meeting, Watcher, WireMeeting, create_meeting
 

@@ -5,10 +5,10 @@ from typing import ClassVar
 
 from .._typing import Array
 from ._collectives import Collectives
-from ._communicator import Communicator, Options
+from ._communicator import Communicator
 from ._statistics import Statistics
 from ._tree import Tree
-from ._types import ReduceOp, Work
+from ._types import Options, ReduceOp, Work
 
 
 class SerialCommunicator(Communicator):

@@ -15,14 +15,14 @@ import numpy as np
 from .._typing import Array
 from ._calls import Call
 from ._checks import is_own_part
-from ._communicator import Communicator, Options
+from ._communicator import Communicator
 from ._mpi import MpiCommunicator
 from ._reduce import reduce_into, reduce_to
 from ._segment import Segment, padded, share
 from ._serial import SerialCommunicator
 from ._statistics import Statistics
 from ._tree import Tree, add_along
-from ._types import ReduceOp, Work
+from ._types import Options, ReduceOp, Work
 from .diagnosis._board import Board, board_bytes
 
 SMALL_BYTES = 16 * 1024  # what passes through the lane on the control page

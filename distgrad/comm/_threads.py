@@ -10,11 +10,11 @@ from typing import Any, ClassVar, TypeVar
 from .._typing import Array
 from ..errors import CollectiveMismatchError, CommError, CommTimeoutError, PeerLostError
 from ._calls import Call, Kind
-from ._communicator import Communicator, Options
+from ._communicator import Communicator
 from ._groups import Groups, set_thread_groups
 from ._reduce import reduced
 from ._statistics import Statistics
-from ._types import CompletedWork, ReduceOp, Work
+from ._types import CompletedWork, Options, ReduceOp, Work
 
 T = TypeVar("T")
 

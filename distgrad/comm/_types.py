@@ -1,6 +1,7 @@
-"""The words of group communication: how to reduce, and the handle of an operation that is under way."""
+"""The words of group communication: how to wait, how to reduce, and the handle of an operation that is under way."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
@@ -9,6 +10,22 @@ from ..futures import Future
 
 DEFAULT_TIMEOUT = 300.0  # seconds that a rank waits for its peers (torch: 1800 for gloo, 600 for nccl)
 DEFAULT_STALL_WARN = 1.0  # seconds after which a rank that waits for one that is elsewhere prints what it knows
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may choose about waiting.
+
+    Args:
+        timeout: seconds that a rank waits for its peers before it raises CommTimeoutError.
+        stall_warn: seconds after which a waiting rank prints who is missing.
+        device: how buffers on GPUs go: "nccl", "mpi" (which must be CUDA-aware) or "staged"; None for the best.
+        cuda_aware: whether MPI may be given addresses on a GPU; None means: where a probe has shown that it can.
+    """
+
+    timeout: float = DEFAULT_TIMEOUT
+    stall_warn: float = DEFAULT_STALL_WARN
+    device: str | None = None
+    cuda_aware: bool | None = None
 
 
 class ReduceOp(IntEnum):

@@ -23,6 +23,7 @@ from ..._typing import Array
 from ...backend import cuda_problem
 from ...errors import CommError
 from .._dtypes import lookup
+from .._objects import share_bytes
 from .._types import ReduceOp
 from ._buffers import DeviceTransport, number_of, streams
 from ._staged import Staged
@@ -358,7 +359,7 @@ def _connect(group: "Communicator", device: int) -> Any:
             uid = nccl.get_unique_id()
         except nccl.NcclError as error:
             print(f"distgrad: NCCL has no unique id: {error}", file=sys.stderr, flush=True)
-    uid = group._share_bytes(np.frombuffer(uid, np.uint8)).tobytes()
+    uid = share_bytes(group, np.frombuffer(uid, np.uint8)).tobytes()
     if not uid:
         raise CommError("rank 0 got no unique id from NCCL")
     made: list[Any] = []

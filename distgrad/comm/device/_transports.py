@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from ..._typing import Array
 from ...backend import cuda_problem
 from ...errors import CommError
-from .._objects import decode, encode
+from .._objects import decode, encode, gather_bytes, share_bytes
 from .._topology import node_name
 from ._buffers import DeviceTransport, number_of, streams
 from ._cuda_aware import CudaAware
@@ -53,7 +53,7 @@ def choose(group: "Communicator", buffer: Array) -> DeviceTransport:
     mine = Facts(
         node_name(), streams().bus_id(number_of(buffer)), nccl_problem() or nccl_version(), group.options.cuda_aware
     )
-    facts = [decode(part) for part in group._gather_bytes(encode(mine))]
+    facts = [decode(part) for part in gather_bytes(group, encode(mine))]
     reasons: dict[str, str] = {}
     for name, problem, create in _WAYS:
         if asked not in (None, name):
@@ -85,7 +85,7 @@ def _try(
         made = create(group, buffer)
     except CommError as error:
         reason = str(error)
-    reasons = [decode(part) for part in group._gather_bytes(encode(reason))]
+    reasons = [decode(part) for part in gather_bytes(group, encode(reason))]
     if not any(reasons):
         return made, ""
     if made is not None:
@@ -118,7 +118,7 @@ def _against_mpi(group: "Communicator", facts: Sequence[Facts]) -> str | None:
     if group.options.device == "mpi" or all(fact.cuda_aware for fact in facts):
         return None
     own = cuda_aware_problem() if group.rank == 0 else None
-    problem: str | None = decode(group._share_bytes(encode(own)))
+    problem: str | None = decode(share_bytes(group, encode(own)))
     return problem
 
 

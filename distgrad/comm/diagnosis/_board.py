@@ -13,8 +13,8 @@ from collections.abc import Callable, Collection, Sequence
 
 from ...errors import PeerLostError
 from .._calls import Call, Kind, Message
-from .._communicator import Options
 from .._process import Process
+from .._types import Options
 from .._wait import SPINS, Patience
 from . import _web
 from ._farewell import await_peers

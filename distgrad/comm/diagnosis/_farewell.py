@@ -3,9 +3,9 @@
 import time
 
 from ...errors import CommTimeoutError, PeerLostError
-from .._communicator import Options
 from .._last_words import announce
 from .._process import DEAD, STOPPED
+from .._types import Options
 from .._wait import Patience
 from ._rows import GAVE_UP, Rows, State
 from ._table import fate, table

@@ -12,10 +12,11 @@ import numpy as np
 from ..._typing import Array
 from ...errors import CollectiveMismatchError, CommError, CommTimeoutError
 from .._calls import Call, Message
-from .._communicator import Communicator, Options
+from .._communicator import Communicator
 from .._process import call_site
 from .._segment import Segment, padded, share
 from .._topology import Topology, node_name
+from .._types import Options
 from .._wait import Patience
 from ._board import Board, board_bytes
 from ._courier import Courier

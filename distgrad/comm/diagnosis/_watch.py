@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Sequence
 
 from ...errors import CollectiveMismatchError, CommTimeoutError, DeadlockError, PeerLostError
 from .._calls import Message
-from .._communicator import Options
 from .._last_words import announce
 from .._process import DEAD, call_site
+from .._types import Options
 from .._wait import Patience
 from ._deadlock import Circle, waits_for
 from ._rows import (
