@@ -7,7 +7,7 @@ announces them here, below all others; `parallel` listens, and normalisation lay
 import threading
 import weakref
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 
 class Shard(NamedTuple):
@@ -35,28 +35,23 @@ class Shard(NamedTuple):
         return self.samples / self.total
 
 
-class Listener(Protocol):
-    """Who takes part in the steps of a loop."""
+class Listener:
+    """Who takes part in the steps of a loop. Here nothing is done; who inherits from this defines what it needs."""
 
     def begin_step(self, shards: int) -> None:
         """A step of so many logical shards begins, on all ranks."""
-        ...
 
     def begin_shard(self, shard: Shard) -> None:
         """The body of the loop is about to work on a shard that has samples."""
-        ...
 
     def end_shard(self, shard: Shard) -> None:
         """It has; or the shard has no samples, and then it did not begin either."""
-        ...
 
     def end_step(self) -> None:
         """All shards of this rank have ended."""
-        ...
 
     def void_step(self) -> None:
         """A rank has died, nothing of the step counts: everything becomes what it was when the step began."""
-        ...
 
     def begin_again(self, blocks: Sequence[tuple[range, int]]) -> None:
         """A void step goes on: ranks keep the sums over shards that they have, only what is missing is computed.
@@ -65,7 +60,6 @@ class Listener(Protocol):
             blocks: shards of which one rank has the sum, or will have, and the rank. They tile the step. Those that
                 this rank has yet to compute come now, in this order.
         """
-        ...
 
 
 class _Here(threading.local):

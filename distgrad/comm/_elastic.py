@@ -6,7 +6,7 @@ where it did not, or a rank is missing, they leave the dead behind and go on as 
 in order. The group stays the same object, with another `rank` and `size`.
 
 Bland et al., Post-failure recovery of MPI communication capability, IJHPCA 2013; mpirun must have been started with
-``--with-ft ulfm``, and a rank must end by a signal (see `launch/_mpirun.py`): others ends are not noticed.
+``--with-ft ulfm``, and a rank must end by a signal (see `launch/_mpirun.py`): other ends are not noticed.
 """
 
 import functools
@@ -86,8 +86,8 @@ class ElasticCommunicator(MpiCommunicator):
         self._wire = self._meeting = self._messages = MessageMeeting(comm, self.options, self._mpi)
         self._attempting = False
         self._wreck: BaseException | None = None  # holds the buffers of what has failed: a late message may come
-        self._at = 0.0  # the same, in seconds since the epoch
         self._noticed: float | None = None  # when the first failure was that has not been repaired
+        self._at = 0.0  # the same, in seconds since the epoch
         self._lost: list[int] = []  # who has died since the last report
         self._repairing = 0.0  # seconds since the last report
         self._replaced = 0  # workers since the last report
@@ -127,7 +127,7 @@ class ElasticCommunicator(MpiCommunicator):
         except self._mpi.Exception as error:
             if not self._tells_of_a_death(error):
                 raise
-            self._noticed, self._at = time.monotonic(), time.time()
+            self._notice()
             self._wreck = error
             self._comm.Revoke()  # whoever still waits in a collective of the attempt gets an error, too
             return False
@@ -193,6 +193,12 @@ class ElasticCommunicator(MpiCommunicator):
             flush=True,
         )
 
+    def _notice(self) -> float:
+        """When the first failure was noticed that has not been repaired: now, if there was none."""
+        if self._noticed is None:
+            self._noticed, self._at = time.monotonic(), time.time()
+        return self._noticed
+
     def _agree(self, went_well: bool) -> int:
         """The flags that all live ranks have; the same on each of them."""
         while True:
@@ -202,15 +208,12 @@ class ElasticCommunicator(MpiCommunicator):
             try:
                 return int(self._comm.Agree(flags))
             except self._mpi.Exception:  # on all live ranks alike: one has died that not all knew of
-                if self._noticed is None:
-                    self._noticed, self._at = time.monotonic(), time.time()
+                self._notice()
                 self._comm.Ack_failed()
 
     def _shrink(self) -> None:
         """Make this the group of those who live."""
-        if self._noticed is None:  # another rank has noticed
-            self._noticed, self._at = time.monotonic(), time.time()
-        began = self._noticed
+        began = self._notice()  # else another rank has
         everyone = self._comm.Get_group()
         comm = self._comm.Shrink()
         comm.Set_errhandler(self._mpi.ERRORS_RETURN)

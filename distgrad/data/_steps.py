@@ -70,7 +70,7 @@ class Cursor:
             self.end()
             return False
         self.epoch, self.sample = place.epoch, place.sample
-        going_on.arrive(place, f"in step {self.sample // batch_size} of epoch {self.epoch}")
+        going_on.arrive(place, f"after {-(-self.sample // batch_size)} steps of epoch {self.epoch}")
         return True
 
 

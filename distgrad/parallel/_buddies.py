@@ -9,7 +9,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from .._shard import Shard
+from .._shard import Listener
 from ..comm import Communicator
 from ..comm._elastic import as_elastic
 from ..errors import CommError
@@ -100,8 +100,8 @@ def until_agreed(group: Communicator, function: Callable[[], None]) -> None:
         pass
 
 
-class AfterDeaths:
-    """Calls a method of an object when a step was void because a rank has died; a listener of `_shard`.
+class AfterDeaths(Listener):
+    """Calls a method of an object when a step was void because a rank has died.
 
     Args:
         act: a bound method, whose object is not kept alive.
@@ -110,23 +110,8 @@ class AfterDeaths:
     def __init__(self, act: Callable[[], None]) -> None:
         self._act = weakref.WeakMethod(act)
 
-    def begin_step(self, shards: int) -> None:
-        """Nothing."""
-
-    def begin_shard(self, shard: Shard) -> None:
-        """Nothing."""
-
-    def end_shard(self, shard: Shard) -> None:
-        """Nothing."""
-
-    def end_step(self) -> None:
-        """Nothing."""
-
     def void_step(self) -> None:
         """Calls it."""
         act = self._act()
         if act is not None:
             act()
-
-    def begin_again(self, blocks: Sequence[tuple[range, int]]) -> None:
-        """Nothing."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from .._blas import limit_threads
-from .._shard import Shard, listen, note_trained
+from .._shard import Listener, Shard, listen, note_trained
 from .._survivors import enlist
 from .._tensor import Tensor
 from .._typing import Array
@@ -37,7 +37,7 @@ _THREADS = (
 _UNLIMITED = 1 << 62  # bytes: one bucket for each arena, whose layout is then the same on any number of ranks
 
 
-class LogicalReducer:
+class LogicalReducer(Listener):
     """Sums the gradients of one model over the logical shards of a step. Creating one is a collective call.
 
     Args:

@@ -1,6 +1,7 @@
 """What an optimizer remembers, between parts of parameters and whole ones."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -15,7 +16,6 @@ from ..optim import Optimizer
 from ._shares import Part, Shares
 
 Entry: TypeAlias = dict[str, Any]
-
 
 _SHORT = 4096  # bytes; a shorter array is pickled
 
@@ -55,6 +55,7 @@ class _Packed:
         return self if self.array.nbytes < _SHORT else _Outline(self.array.shape, self.array.dtype)
 
     def unpack(self) -> Tensor:
+        """A tensor of them."""
         return wrap(np.array(self.array))
 
 
@@ -76,7 +77,7 @@ def gathered(p: Tensor, pieces: list[Piece], group: Communicator, root: int, sca
 
 def _joined(p: Tensor, pieces: list[Piece], scalars: Sequence[str]) -> Entry | None:
     """The whole entry from the pieces of all ranks; None where there are none."""
-    ordered = sorted(pieces, key=_start)
+    ordered = sorted(pieces, key=attrgetter("start"))
     if not ordered:
         return None
     first = ordered[0].entry
@@ -150,10 +151,6 @@ def _unpacked(value: Any, like: Tensor | None) -> Any:
         return value
     t = value.unpack()
     return t if like is None or t.ndim == 0 else move(t, like.device, None, copy=False)
-
-
-def _start(piece: Piece) -> int:
-    return piece.start
 
 
 def cut(entry: Entry, part: Part, scalars: Sequence[str]) -> Entry:

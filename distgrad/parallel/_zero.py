@@ -151,7 +151,7 @@ class ZeroRedundancyOptimizer(Optimizer, Joinable):
         """Adds a group; the parameters are shared out anew at the next step. To be called on all ranks alike."""
         super().add_param_group(param_group)
         if self._shares is not None:
-            self._spread_out()
+            self._gather_whole_state()
 
     # ---- uneven inputs -----------------------------------------------------------------------------------------
 
@@ -179,24 +179,24 @@ class ZeroRedundancyOptimizer(Optimizer, Joinable):
 
         State that was loaded, and lies in `state` whole, is cut to this rank's part.
         """
-        shares, optimizer = self._share_out()
+        shares, optimizer = self._current_shares()
         if self.state:
             numbers = {p: n for n, p in enumerate(self._parameters())}
             self._take_state(shares, optimizer, ((numbers[p], entry) for p, entry in self.state.items()))
             self.state.clear()
         return shares, optimizer
 
-    def _share_out(self) -> tuple[Shares, Optimizer]:
+    def _current_shares(self) -> tuple[Shares, Optimizer]:
         trained = [p for p in self._parameters() if p._target is not None or p._grad is not None]
         if self._shares is not None and not self._shares.covers(trained):
-            self._spread_out()
+            self._gather_whole_state()
         self._recover()
         if self._shares is None or self.optim is None:
-            self._shares, self.optim = self._shared_out(trained)
+            self._shares, self.optim = self._new_shares(trained)
         return self._shares, self.optim
 
-    def _shared_out(self, parameters: list[Tensor]) -> tuple[Shares, Optimizer]:
-        """New shares, and an optimizer of this rank's parts that remembers nothing."""
+    def _new_shares(self, parameters: list[Tensor]) -> tuple[Shares, Optimizer]:
+        """New shares, and an optimizer of this rank's parts that remembers nothing. A collective call."""
         shares = Shares(parameters, self.process_group, self._by_slices, self._shard_gradients, self._copies)
         optimizer = self._class(self._local_groups(shares), **self._options)
         withdraw(optimizer)  # it is a part of this
@@ -215,15 +215,15 @@ class ZeroRedundancyOptimizer(Optimizer, Joinable):
             return
         began, made = time.monotonic(), list[tuple[Shares, Optimizer]]()
         while self._shares is not None and not self._shares.holders.are_current():
-            if group.commit(group.attempt(lambda: made.append(self._shared_anew()))):
+            if group.commit(group.attempt(lambda: made.append(self._new_shares_with_state()))):
                 self._shares, self.optim = made[-1]
         if where:
             group.report(where, time.monotonic() - began if made else 0.0)
 
-    def _shared_anew(self) -> tuple[Shares, Optimizer]:
+    def _new_shares_with_state(self) -> tuple[Shares, Optimizer]:
         """New shares of the same parameters, with the state that is spread over the old ones."""
         assert self._shares is not None and self.optim is not None
-        shares, optimizer = self._shared_out(self._shares.parameters)
+        shares, optimizer = self._new_shares(self._shares.parameters)
         self._take_state(shares, optimizer, self._entries(self._shares, self.optim, None), copied=True)
         return shares, optimizer
 
@@ -282,7 +282,7 @@ class ZeroRedundancyOptimizer(Optimizer, Joinable):
             entries: number of a parameter and its whole entry; if there are none, the state stays as it is.
         """
         copy_options(param_groups, self.param_groups)
-        shares, optimizer = self._share_out()
+        shares, optimizer = self._current_shares()
         pairs = iter(entries)
         first = next(pairs, None)
         if first is not None:
@@ -290,7 +290,7 @@ class ZeroRedundancyOptimizer(Optimizer, Joinable):
         self.state.clear()
         self._whole = None
 
-    def _spread_out(self) -> None:
+    def _gather_whole_state(self) -> None:
         """Brings the whole state to every rank, where the parts will change. A collective call."""
         if self._shares is not None and self.optim is not None:
             self.state.update(self._collected(self._shares, self.optim, None))
@@ -374,7 +374,7 @@ class OwnShare:
         assert zero is not None
         copy_options(state_dict["param_groups"], zero.param_groups)
         if state_dict["part"] is not None:
-            _, optimizer = zero._share_out()
+            _, optimizer = zero._current_shares()
             optimizer.load_state_dict(state_dict["part"])
             zero.state.clear()
             zero._whole = None

@@ -22,7 +22,7 @@ def attempt(number: int, revoked: bool) -> tuple[bool, list[str]]:
     """Whether an attempt went well in which MPI raised an error, and what the group did then."""
     done: list[str] = []
     group: Any = object.__new__(ElasticCommunicator)
-    group._mpi = MPI
+    group._mpi, group._noticed = MPI, None
     group._comm = SimpleNamespace(Is_revoked=lambda: revoked, Revoke=lambda: done.append("revoke"))
 
     def fail() -> None:

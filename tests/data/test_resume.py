@@ -250,7 +250,7 @@ def test_one_line_says_what_happened(job: Job, capsys: pytest.CaptureFixture[str
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert "distgrad: rank 0 died, noticed at " in lines[0] and "goes on from the beginning; it took " in lines[0]
-    assert "; the job was started again and goes on in step 2 of epoch 0; it took " in lines[1]
+    assert "; the job was started again and goes on after 2 steps of epoch 0; it took " in lines[1]
 
 
 def test_outside_of_such_a_job_nothing_is_kept() -> None:

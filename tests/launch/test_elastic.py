@@ -133,9 +133,9 @@ def test_a_job_that_starts_again_goes_on_where_it_was() -> None:
     assert code == 0 and expected("mlp") in output.splitlines(), output
     assert len(lines) == 2 and "Traceback" in output
     assert re.fullmatch(r"distgrad\.launch: fingerprint\(model\) = [0-9a-f]{64}", output.splitlines()[-1])
-    for line, rank, step in zip(lines, (0, 1), ("6 of epoch 0", "4 of epoch 1"), strict=True):
+    for line, rank, step in zip(lines, (0, 1), ("6 steps of epoch 0", "4 steps of epoch 1"), strict=True):
         noticed = rf"distgrad: rank {rank} died, noticed at \d\d:\d\d:\d\d\.\d{{3}}; "
-        assert re.fullmatch(rf"{noticed}the job was started again and goes on in step {step}; it took \d+ ms", line)
+        assert re.fullmatch(rf"{noticed}the job was started again and goes on after {step}; it took \d+ ms", line)
 
 
 @needs_mpich
@@ -180,7 +180,7 @@ def test_sharded_optimizer_state_goes_on(tmp_path: Path) -> None:
     chaos = "exit@rank=1,step=5,phase=optimizer,code=3; exit@rank=2,step=5,phase=optimizer,code=3"
     outcome = state_job(RESTARTED[0], "--zero", "--save", str(tmp_path), chaos=chaos)
     assert outcome.code == 0 and undisturbed_state("--zero") in outcome.output.splitlines(), outcome.output
-    assert "goes on in step 4 of epoch 0" in outcome.output
+    assert "goes on after 4 steps of epoch 0" in outcome.output
 
 
 TWO_NODES = ("--env", "DISTGRAD_TOPOLOGY=2x2")
