@@ -56,7 +56,7 @@ def _run(
     states = tuple(map(_plain, states))
     results = tuple(np.empty((rows, states[0].shape[1]), dtype=FLOAT32) for rows in (len(x), *map(len, states)))
     workspace = on_a_page(plan.workspace)
-    plan.weights.put(map(_plain, weights))
+    plan.put_weights(map(_plain, weights))
     plan.run(_plain(x), *states, bias, *results, workspace)
     return results, _Kept(states, tuple(r.copy() for r in results), workspace)
 
@@ -90,9 +90,9 @@ class OneDnnRnn(Family[RnnKernels]):
         inputs = _plain(x), *kept.states, bias
         found = [np.empty(a.shape, dtype=FLOAT32) for a in (*inputs, *weights)]
         given = (_given(g, result) for g, result in zip(grads, kept.results, strict=True))
-        plan.weights.put(map(_plain, weights))
+        plan.put_weights(map(_plain, weights))
         plan.run(*inputs, *kept.results, kept.workspace, *found[:-2], *given)
-        plan.gradients.take(found[-2:])
+        plan.take_gradients(found[-2:])
         return tuple(found)
 
     def lstm_forward(

@@ -80,7 +80,7 @@ def _describe(library: Library, cell: Cell, s: Sizes, arguments: dict[int, Handl
     weights: list[Handle | None] = [library.any_layout((1, 1, n, cell.gates, s.width)) for n in (s.inputs, s.width)]
     if cell is LSTM:
         weights += [None, None]  # no peepholes, no projection
-    layouts[cell.states + 1 : cell.states + 1] = weights
+    layouts[cell.states + 1 : cell.states + 1] = weights  # between the states and the biases
     first = (cell.activation,) * bool(cell.activation) + (_BACKWARDS if s.reverse else _FORWARDS,)
     last = (c_float(0), c_float(0)) * bool(cell.activation)  # slope and offset of the activation
     if hint is None:
@@ -91,44 +91,42 @@ def _describe(library: Library, cell: Cell, s: Sizes, arguments: dict[int, Handl
 
 
 class _Copies:
-    """Both weights in the layout that a primitive has chosen, in memory that the thread's layers use in turn.
+    """Copies (G H, I) and (G H, H) into the layout that a primitive has chosen, or back.
 
     Args:
-        local: the thread's.
+        local: the thread's; its layers use the memory of the copies in turn.
         about: the primitive.
         query: what of it, weights or their gradients.
         number: the first one's number as an argument.
         cell, s: the layer.
+        back: from the primitive's layout.
     """
 
-    def __init__(self, local: Thread, about: Handle, query: int, number: int, cell: Cell, s: Sizes) -> None:
+    def __init__(
+        self, local: Thread, about: Handle, query: int, number: int, cell: Cell, s: Sizes, back: bool = False
+    ) -> None:
         library = local.library
         self.places: dict[int, tuple[Handle, Array]] = {}
-        self._into: list[Primitive] = []
-        self._out: list[Primitive] = []
+        self._runs: list[Primitive] = []
         for index, n in enumerate((s.inputs, s.width)):
-            shape, row = (1, 1, n, cell.gates, s.width), n * s.width
-            plain = library.layout(shape, (row * cell.gates, row * cell.gates, 1, row, n))  # (G H, n), as torch has it
+            gate = n * s.width
+            plain = library.layout((1, 1, n, cell.gates, s.width), (gate * cell.gates, gate * cell.gates, 1, gate, n))
             inside = library.layout_of(about, query, index)
             place = inside, local.memory(f"rnn weights {number + index}", library.size(inside))
             self.places[number + index] = place
-            into, out = library.describe_reorder(plain, inside), library.describe_reorder(inside, plain)
-            self._into.append(Primitive(local, into, {SRC: plain}, {DST: place}))
-            self._out.append(Primitive(local, out, {DST: plain}, {SRC: place}))
+            if back:
+                run = Primitive(local, library.describe_reorder(inside, plain), {DST: plain}, {SRC: place})
+            else:
+                run = Primitive(local, library.describe_reorder(plain, inside), {SRC: plain}, {DST: place})
+            self._runs.append(run)
 
-    def put(self, weights: Iterable[Array]) -> None:
-        """Fills the memory from (G H, I) and (G H, H)."""
-        for run, weight in zip(self._into, weights, strict=True):
-            run(weight)
-
-    def take(self, weights: Iterable[Array]) -> None:
-        """Writes (G H, I) and (G H, H) from the memory."""
-        for run, weight in zip(self._out, weights, strict=True):
+    def __call__(self, weights: Iterable[Array]) -> None:
+        for run, weight in zip(self._runs, weights, strict=True):
             run(weight)
 
 
 class Forward:
-    """``run(x, *states, bias, out, *last states, workspace)``, after ``weights.put``."""
+    """``run(x, *states, bias, out, *last states, workspace)``, after `put_weights`."""
 
     def __init__(self, local: Thread, cell: Cell, s: Sizes) -> None:
         library = local.library
@@ -137,14 +135,14 @@ class Forward:
         _describe(library, cell, s, arguments, about)  # raises where there are no gradients
         workspace = library.layout_of(about, WORKSPACE_LAYOUT)
         self.workspace = library.size(workspace)
-        self.weights = _Copies(local, about, WEIGHTS_LAYOUT, WEIGHTS, cell, s)
-        self.run = Primitive(local, about, {**arguments, WORKSPACE: workspace}, self.weights.places, fast=True)
+        self.put_weights = _Copies(local, about, WEIGHTS_LAYOUT, WEIGHTS, cell, s)
+        self.run = Primitive(local, about, {**arguments, WORKSPACE: workspace}, self.put_weights.places, fast=True)
 
 
 class Backward:
     """``run(x, *states, bias, out, *last states, workspace)`` and then the gradients of all but the workspace.
 
-    ``weights.put`` comes before it, ``gradients.take`` after it.
+    `put_weights` comes before it, `take_gradients` after it.
     """
 
     def __init__(self, local: Thread, cell: Cell, s: Sizes) -> None:
@@ -152,8 +150,9 @@ class Backward:
         arguments = _arguments(library, cell, s)
         hint = _describe(library, cell, s, arguments, None)
         about = _describe(library, cell, s, arguments, hint)
-        self.weights = _Copies(local, about, WEIGHTS_LAYOUT, WEIGHTS, cell, s)
-        self.gradients = _Copies(local, about, DIFF_WEIGHTS_LAYOUT, DIFF + WEIGHTS, cell, s)
+        self.put_weights = _Copies(local, about, WEIGHTS_LAYOUT, WEIGHTS, cell, s)
+        self.take_gradients = _Copies(local, about, DIFF_WEIGHTS_LAYOUT, DIFF + WEIGHTS, cell, s, back=True)
         args = {**arguments, WORKSPACE: library.layout_of(hint, WORKSPACE_LAYOUT)}
         args.update({DIFF + number: layout for number, layout in arguments.items()})
-        self.run = Primitive(local, about, args, {**self.weights.places, **self.gradients.places}, fast=True)
+        places = {**self.put_weights.places, **self.take_gradients.places}
+        self.run = Primitive(local, about, args, places, fast=True)
