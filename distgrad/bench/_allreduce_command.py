@@ -69,12 +69,7 @@ def run(args: argparse.Namespace, argv: Sequence[str]) -> int:
         settings = {"dtype": args.dtype, "op": args.op, "buffers": args.buffers, "device": args.device}
         machine = {**_machine.describe(), "mpi": _mpi_name()}
         result = {**settings, "machine": machine, "unavailable": reasons, **result}
-        _files.write(args.json, "allreduce", result)
-        print(text_of(result), f"written: {args.json}", sep="\n\n", flush=True)
-        if not args.no_plot:
-            png = args.png or args.json.with_suffix(".png")
-            _files.plot(png, lambda figure: draw(figure, result))
-            print(f"plot: {png}", flush=True)
+        _files.publish(args, "allreduce", result, text_of(result), lambda figure: draw(figure, result))
     return 0
 
 

@@ -1,5 +1,6 @@
 """Results in files: JSON that says what it is, and plots."""
 
+import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,18 @@ def read(path: Path, kind: str) -> dict[str, Any]:
         raise BenchError(f"expected {str(path)!r} to be a result of {kind!r}, got one of {found!r}")
     result: dict[str, Any] = content
     return result
+
+
+def publish(
+    args: argparse.Namespace, kind: str, content: dict[str, Any], text: str, draw: Callable[[Any], None]
+) -> None:
+    """Write a result to `--json`, print it in words, and plot it to `--png`, unless with `--no-plot`."""
+    write(args.json, kind, content)
+    print(text, f"written: {args.json}", sep="\n\n", flush=True)
+    if not args.no_plot:
+        png = args.png or args.json.with_suffix(".png")
+        plot(png, draw)
+        print(f"plot: {png}", flush=True)
 
 
 def plot(path: Path, draw: Callable[[Any], None], width: float = 10.0, height: float = 4.5) -> None:

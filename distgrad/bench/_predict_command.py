@@ -71,12 +71,7 @@ def run(args: argparse.Namespace, argv: Sequence[str]) -> int:
     result: dict[str, Any] = {"profile": profile, "predictions": predictions}
     if args.validate:
         result["validation"] = _validate(args, names, profile)
-    _files.write(args.json, "predict", result)
-    print(text_of(result, args.floor / 100), f"written: {args.json}", sep="\n\n", flush=True)
-    if not args.no_plot:
-        png = args.png or args.json.with_suffix(".png")
-        _files.plot(png, lambda figure: draw(figure, result))
-        print(f"plot: {png}", flush=True)
+    _files.publish(args, "predict", result, text_of(result, args.floor / 100), lambda figure: draw(figure, result))
     return 0
 
 

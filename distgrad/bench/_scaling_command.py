@@ -166,12 +166,7 @@ def rows_of(result: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _conclude(result: dict[str, Any], args: argparse.Namespace) -> int:
-    _files.write(args.json, "scaling", result)
-    print(text_of(result), f"written: {args.json}", sep="\n\n", flush=True)
-    if not args.no_plot:
-        png = args.png or args.json.with_suffix(".png")
-        _files.plot(png, lambda figure: draw(figure, result))
-        print(f"plot: {png}", flush=True)
+    _files.publish(args, "scaling", result, text_of(result), lambda figure: draw(figure, result))
     return 0
 
 

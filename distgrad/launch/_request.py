@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -242,10 +242,10 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 def _add_faults(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     restarts = "start the job again when it fails, up to K times; the script resumes from its checkpoint"
-    add("--max-restarts", "--max_restarts", metavar="K", type=_restarts, default=0, help=restarts)
+    add("--max-restarts", "--max_restarts", metavar="K", type=_number_of("restarts"), default=0, help=restarts)
     add("--elastic", action="store_true", help="go on when ranks die, with the same bits (see DataLoader.steps)")
     spares = "with --elastic: K more ranks, which wait for one to die and take its place"
-    add("--spares", metavar="K", type=_spares, default=0, help=spares)
+    add("--spares", metavar="K", type=_number_of("spare ranks"), default=0, help=spares)
     add("--timeout", metavar="SEC", type=_seconds, help="end the job when a collective takes longer")
     add("--stall-warn", metavar="SEC", type=_seconds, help="say who waits for whom after this time")
     add("--chaos", metavar="FAULTS", help='strike ranks, as a test: "kill@rank=2,step=17; exc@rank=*,step=3"')
@@ -272,16 +272,13 @@ def _one_node(text: str) -> int:
     return 1
 
 
-def _restarts(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number of restarts, 0 or more, got {text!r}")
-    return int(text)
+def _number_of(what: str) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isdecimal():
+            raise argparse.ArgumentTypeError(f"expected a whole number of {what}, 0 or more, got {text!r}")
+        return int(text)
 
-
-def _spares(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number of spare ranks, 0 or more, got {text!r}")
-    return int(text)
+    return read
 
 
 def _restart(text: str) -> tuple[int, int]:

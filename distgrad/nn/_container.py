@@ -21,6 +21,14 @@ def _position(index: Any, length: int) -> int:
     return i % length
 
 
+def _renumber(container: Module, modules: Iterable[Module | None]) -> None:
+    """Replace all submodules of a container; their names are their places."""
+    for name in list(container._modules):
+        delattr(container, name)
+    for i, module in enumerate(modules):
+        container.add_module(str(i), module)
+
+
 class Sequential(Module):
     """Modules called one after the other.
 
@@ -42,12 +50,6 @@ class Sequential(Module):
             input = module(input)  # type: ignore[misc]
         return input
 
-    def _renumber(self, modules: Iterable[Module | None]) -> None:
-        for name in list(self._modules):
-            delattr(self, name)
-        for i, module in enumerate(modules):
-            self.add_module(str(i), module)
-
     def __len__(self) -> int:
         return len(self._modules)
 
@@ -66,7 +68,7 @@ class Sequential(Module):
         names = list(self._modules)
         for name in names[index] if isinstance(index, slice) else [names[_position(index, len(self))]]:
             delattr(self, name)
-        self._renumber(list(self._modules.values()))
+        _renumber(self, list(self._modules.values()))
 
     def append(self, module: Module) -> Self:
         """Adds a module at the end."""
@@ -87,7 +89,7 @@ class Sequential(Module):
         if not -len(modules) <= index <= len(modules):
             raise IndexError(f"index {index} is out of range for {len(modules)} entries")
         modules.insert(index, module)
-        self._renumber(modules)
+        _renumber(self, modules)
         return self
 
     def pop(self, index: int = -1) -> Module:
@@ -143,13 +145,7 @@ class ModuleList(Module):
     def __delitem__(self, index: Any) -> None:
         modules = list(self._modules.values())
         del modules[index]
-        self._renumber(modules)
-
-    def _renumber(self, modules: Iterable[Module | None]) -> None:
-        for name in list(self._modules):
-            delattr(self, name)
-        for i, module in enumerate(modules):
-            self.add_module(str(i), module)
+        _renumber(self, modules)
 
     def append(self, module: Module) -> Self:
         """Adds a module at the end."""
@@ -168,7 +164,7 @@ class ModuleList(Module):
         """Adds a module before the one at `index`."""
         modules = list(self._modules.values())
         modules.insert(index, module)
-        self._renumber(modules)
+        _renumber(self, modules)
 
     def pop(self, index: Any = -1) -> Module:
         """Removes a module and returns it."""

@@ -8,18 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 from .._tensor import Tensor
+from ..ops._cross_entropy import legacy_reduction
 from . import functional as F
 from ._distance import PairwiseDistance
 from ._module import Module
-
-
-def _reduction(size_average: bool | None, reduce: bool | None, reduction: str) -> str:
-    """The reduction that torch's older arguments mean, where they are given."""
-    if size_average is None and reduce is None:
-        return reduction
-    if reduce is False:
-        return "none"
-    return "sum" if size_average is False else "mean"
 
 
 class _Loss(Module):
@@ -27,7 +19,7 @@ class _Loss(Module):
 
     def __init__(self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean") -> None:
         super().__init__()
-        self.reduction = _reduction(size_average, reduce, reduction)
+        self.reduction = legacy_reduction(size_average, reduce, reduction)
 
 
 class _WeightedLoss(_Loss):

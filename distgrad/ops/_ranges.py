@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     from .._tensor import Tensor
 
 
+def _ends(start: Any, end: Any, step: Any, name: str) -> tuple[Any, Any, Any]:
+    """Where a range begins and ends, and its step, as numbers; one number alone is the end."""
+    if end is None:
+        start, end = 0, start
+    start, end, step = number_of(start), number_of(end), number_of(step)
+    if step == 0 or (end - start) * step < 0:
+        raise ValueError(f"{name}: expected a step other than 0 that leads from {start} to {end}, got {step}")
+    return start, end, step
+
+
 def arange(
     start: Any,
     end: Any = None,
@@ -37,11 +47,7 @@ def arange(
     Raises:
         ValueError: the step is 0, or leads away from `end`.
     """
-    if end is None:
-        start, end = 0, start
-    start, end, step = number_of(start), number_of(end), number_of(step)
-    if step == 0 or (end - start) * step < 0:
-        raise ValueError(f"arange: expected a step other than 0 that leads from {start} to {end}, got {step}")
+    start, end, step = _ends(start, end, step, "arange")
     whole = all(isinstance(v, int) for v in (start, end, step))
     inferred = np.dtype(np.int64) if whole else get_default_dtype().numpy
     chosen = inferred if dtype is None and out is None else dtype_or_default(dtype, out)
@@ -72,11 +78,7 @@ def range_(
     pin_memory: bool = False,
 ) -> "Tensor":
     """As `arange`, with `end` included where a step reaches it, in the default dtype; torch's old `range`."""
-    if end is None:
-        start, end = 0, start
-    start, end, step = number_of(start), number_of(end), number_of(step)
-    if step == 0 or (end - start) * step < 0:
-        raise ValueError(f"range: expected a step other than 0 that leads from {start} to {end}, got {step}")
+    start, end, step = _ends(start, end, step, "range")
     values = place(device).xp.arange(math.floor((end - start) / step) + 1, dtype=np.float64) * step + start
     return deliver(values.astype(dtype_or_default(dtype, out), copy=False), requires_grad, out, device)
 

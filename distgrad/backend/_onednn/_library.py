@@ -7,6 +7,7 @@ Source: the C interface of oneDNN 3, https://oneapi-src.github.io/oneDNN/v3.2/.
 """
 
 import ctypes
+import functools
 import importlib
 import os
 from collections.abc import Sequence
@@ -64,8 +65,9 @@ def _in_wheel() -> str | None:
     return next(filter(os.path.exists, paths), None)
 
 
+@functools.cache
 def load(path: str) -> "Library":
-    """The library of this file.
+    """The library of this file, loaded once.
 
     Raises:
         OneDnnError: it cannot be used; the message says why, and how to mend it.
