@@ -17,7 +17,7 @@ Alone = Callable[[str], tuple[str, Path]]
 # The arguments with which each example is over in seconds, and what its last lines must hold.
 TOY = {
     "linear_regression.py": ((), r"explained variance 0\.5[01]\d"),
-    "digits.py": (("--epochs", "2", "--save", "here.pt"), r"test accuracy +(9\d|100)\.\d+ %"),
+    "digits.py": (("--epochs", "2", "--save", "here.pt", "--losses"), r"test accuracy +(9\d|100)\.\d+ %"),
     "char_gpt.py": (
         (
             *("--steps", "3", "--width", "32", "--depth", "1", "--context", "16"),
@@ -69,8 +69,10 @@ def test_runs_as_a_plain_script(name: str, alone: Alone) -> None:
 
 @pytest.mark.parametrize("name", TOY)
 @pytest.mark.parametrize("mpi", installed_mpis(), ids=lambda mpi: mpi.name)
-def test_runs_on_two_ranks(mpi: Mpi, name: str, tmp_path: Path) -> None:
+def test_runs_on_two_ranks(mpi: Mpi, name: str, alone: Alone, tmp_path: Path) -> None:
+    """With the losses that it has alone, where it prints those."""
     output = run(mpi.job(2, "-m", "distgrad.launch", *arguments(name)), tmp_path)
+    assert losses(output) == pytest.approx(losses(alone(name)[0]), rel=1e-5)
     assert re.search(TOY[name][1], output), output
     assert output.count("step/s") > 0 or name in ("linear_regression.py", "same_bits.py")  # the bar
 
@@ -79,14 +81,21 @@ def losses(output: str) -> list[float]:
     return [float(value) for value in re.findall(r"loss ([\d.e+-]+)\n", output)]
 
 
+SLOW = (
+    pytest.mark.slow,
+    pytest.mark.skipif("'slow' not in config.option.markexpr", reason="takes a minute: pytest -m slow tests/examples"),
+)
+
+
+@pytest.mark.parametrize("ranks", [pytest.param(2, marks=SLOW), pytest.param(3, marks=SLOW), 4])
 @pytest.mark.parametrize("mpi", installed_mpis(), ids=lambda mpi: mpi.name)
-def test_digits_has_the_same_losses_on_any_number_of_ranks(mpi: Mpi, tmp_path: Path) -> None:
+def test_digits_has_the_same_losses_on_any_number_of_ranks(mpi: Mpi, ranks: int, tmp_path: Path) -> None:
+    """Over 50 steps; `test_runs_on_two_ranks` compares 22."""
     script = [str(EXAMPLES / "digits.py"), "--epochs", "5", "--losses"]
     reference = losses(run([sys.executable, *script], tmp_path))
     assert len(reference) == 55
-    for ranks in (2, 3, 4):
-        found = losses(run(mpi.job(ranks, "-m", "distgrad.launch", *script), tmp_path))
-        assert found[:50] == pytest.approx(reference[:50], rel=1e-5), ranks
+    found = losses(run(mpi.job(ranks, "-m", "distgrad.launch", *script), tmp_path))
+    assert found[:50] == pytest.approx(reference[:50], rel=1e-5)
 
 
 def share(output: str) -> float:
@@ -113,12 +122,17 @@ def test_digits_writes_the_checkpoint_that_it_names(alone: Alone) -> None:
 
 @pytest.mark.parametrize("model", ["mlp", "cnn", "gpt"])
 def test_same_bits_on_any_number_of_ranks(model: str, tmp_path: Path) -> None:
+    """On four, and on two that stop and go on as three."""
     command = [str(EXAMPLES / "same_bits.py"), "--steps", "12", "--model", model]
     expected = run([sys.executable, *command], tmp_path).splitlines()[-1]
     assert re.fullmatch(r"sha256 [0-9a-f]{64}", expected)
-    assert run([sys.executable, *command, "--seed", "1"], tmp_path).splitlines()[-1] != expected
-    run([sys.executable, *command, "--stop-after", "5"], tmp_path)
     for mpi in installed_mpis():
-        for ranks, extra in ((2, ()), (4, ()), (3, ("--resume",))):
+        run(mpi.job(2, "-m", "distgrad.launch", *command, "--stop-after", "5"), tmp_path)
+        for ranks, extra in ((4, ()), (3, ("--resume",))):
             job = mpi.job(ranks, "-m", "distgrad.launch", *command, *extra)
             assert run(job, tmp_path).splitlines()[-1] == expected, (mpi.name, ranks, extra)
+
+
+def test_another_seed_gives_other_bits(alone: Alone, tmp_path: Path) -> None:
+    other = run([sys.executable, *arguments("same_bits.py"), "--seed", "1"], tmp_path)
+    assert other.splitlines()[-1] != alone("same_bits.py")[0].splitlines()[-1]
