@@ -144,10 +144,19 @@ class Job:
         return Outcome(code, output, ended, timed_out, left)
 
     def _dump_stacks(self) -> None:
+        """Ask all ranks for their stacks, and wait until nothing more comes."""
+        before = shown = self.output()
+        asked = False
         for pid in self.descendants():
             if b"pytest" in _read(Path(f"/proc/{pid}/cmdline")) and b"python" in _read(Path(f"/proc/{pid}/comm")):
                 _send(pid, signal.SIGUSR1)  # tests/conftest.py lets faulthandler answer it
-        time.sleep(1.0)
+                asked = True
+        end = time.monotonic() + 10.0
+        while asked and time.monotonic() < end:
+            time.sleep(0.5)
+            last, shown = shown, self.output()
+            if shown == last != before:
+                return
 
     def _left_behind(self) -> list[str]:
         """Processes and files that are there 5 s after the end; to end takes a moment, on a busy machine a long one."""

@@ -17,36 +17,39 @@ RANKS = (2, 3, 4)
 DEADLINE = 600.0  # seconds for a job
 
 FILES = sorted(path.relative_to(ROOT) for path in MPI_TESTS.glob("test_*.py"))
-# What training promises, over MPI and over the shared memory of one node: on three ranks, where nothing divides evenly.
-# On four, which are then two nodes of two, tests/mpi/test_nodes.py asks for the same.
-ONE_NODE = {"test_ddp_reductions", "test_ddp_scenarios", "test_zero"}
-# Files that do not run on every number of ranks; two of them wait for seconds, test after test.
-SOME = {"test_comm_stalls": (4,), "test_comm_waiting": (3,), **dict.fromkeys(ONE_NODE, (3,))}
+# Files that run on every number of ranks only with `pytest -m slow`. What training promises over MPI and over the
+# shared memory of one node is asked for on three ranks, where nothing divides evenly; on four, which are two nodes of
+# two, tests/mpi/test_nodes.py asks for the same. Two files wait for seconds, test after test.
+SOME = {
+    "test_ddp_reductions": (3,),
+    "test_ddp_scenarios": (3,),
+    "test_zero": (3,),
+    "test_collectives": (3,),
+    "test_ddp_allocations": (3,),
+    "test_zero_allocations": (3,),
+    "test_ddp_race": (4,),
+    "test_comm_stalls": (4,),
+    "test_comm_waiting": (3,),
+}
 SLOW = (
     pytest.mark.slow,
     pytest.mark.skipif("'slow' not in config.option.markexpr", reason="takes minutes: pytest -m slow tests"),
 )
-TRAINING = [file for file in FILES if file.stem in ONE_NODE]
 JOBS = [
     *(pytest.param(n, [file for file in FILES if n in SOME.get(file.stem, RANKS)], id=f"{n}") for n in RANKS),
-    *(pytest.param(n, TRAINING, id=f"{n}-one node", marks=SLOW) for n in (2, 4)),
+    *(
+        pytest.param(n, [file for file in FILES if n not in SOME.get(file.stem, RANKS)], id=f"{n}-others", marks=SLOW)
+        for n in RANKS
+    ),
 ]
 
 
-def run_files(
-    mpi: Mpi,
-    ranks: int,
-    files: list[Path],
-    results: Path,
-    deadline: float = DEADLINE,
-    *options: str,
-    marked: str = "mpi",
-) -> Outcome:
-    """Run files of MPI tests in one job; the ranks write their results into `results`."""
+def start_files(mpi: Mpi, ranks: int, files: list[Path], results: Path, *options: str, marked: str = "mpi") -> Job:
+    """Start files of MPI tests in one job; the ranks write their results into `results`."""
     plugins = ("-p", "pytest_mpi", "-p", "no:cacheprovider")  # the others would take a third of each rank's start
     arguments = ("--with-mpi", "-m", marked, "-q", "--capture=sys", *plugins, *options, *map(str, files))
     environment = {DIRECTORY: str(results), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    return Job(mpi.job(ranks, "-m", "pytest", *arguments), environment=environment).finish(deadline)
+    return Job(mpi.job(ranks, "-m", "pytest", *arguments), environment=environment)
 
 
 def verdict(outcome: Outcome, results: list[Result], ranks: int) -> str:
@@ -64,17 +67,18 @@ def verdict(outcome: Outcome, results: list[Result], ranks: int) -> str:
 @pytest.mark.parametrize(("ranks", "files"), JOBS)
 @pytest.mark.parametrize("mpi", installed_mpis(), ids=lambda mpi: mpi.name)
 def test_on_ranks(mpi: Mpi, ranks: int, files: list[Path], tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    judge(run_files(mpi, ranks, files, tmp_path), mpi, ranks, tmp_path, request)
+    judge(start_files(mpi, ranks, files, tmp_path), mpi, ranks, tmp_path, request)
 
 
 @pytest.mark.parametrize("ranks", [pytest.param(n, marks=SLOW) for n in RANKS])
 @pytest.mark.parametrize("mpi", installed_mpis(), ids=lambda mpi: mpi.name)
 def test_slow_ones_on_ranks(mpi: Mpi, ranks: int, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    judge(run_files(mpi, ranks, FILES, tmp_path, marked="mpi and slow"), mpi, ranks, tmp_path, request)
+    judge(start_files(mpi, ranks, FILES, tmp_path, marked="mpi and slow"), mpi, ranks, tmp_path, request)
 
 
-def judge(outcome: Outcome, mpi: Mpi, ranks: int, folder: Path, request: pytest.FixtureRequest) -> None:
-    """Assert that all went well, and note what was skipped."""
+def judge(job: Job, mpi: Mpi, ranks: int, folder: Path, request: pytest.FixtureRequest) -> None:
+    """Assert that all goes well, and note what is skipped."""
+    outcome = job.finish(DEADLINE)
     results = read(folder)
     for reason, count in skips(results).items():
         request.config.stash[SUMMARY].append(f"SKIPPED [{count}] on {ranks} ranks of {mpi.name}: {reason}")
@@ -91,15 +95,18 @@ def test_mpi_is_there(name: str) -> None:
 
 # ---- the runner against planted bugs ---------------------------------------------------------------------------------
 
+HANGS = "rank 1 hangs from here on"
 PLANTED = {
-    "fails": ("assert job.rank != 1", 20.0, "[rank 1] "),
-    "hangs": ("import time; job.rank == 1 and time.sleep(60)", 4.0, "in test_planted"),  # its line of the stack
-    "dies": ("import os; job.rank == 1 and os.kill(os.getpid(), 9)", 20.0, "differs from rank 0"),
-    "leaks": ("open('/dev/shm/distgrad-planted-leak', 'w')", 20.0, "/dev/shm/distgrad-planted-leak"),
-    "does nothing wrong": ("pass", 20.0, ""),
+    "fails": ("assert job.rank != 1", "[rank 1] "),
+    "hangs": (f"job.rank == 1 and (os.write(2, b'{HANGS}'), time.sleep(60))", "in test_planted"),  # a line of the stack
+    "dies": ("job.rank == 1 and os.kill(os.getpid(), 9)", "differs from rank 0"),
+    "leaks": ("open('/dev/shm/distgrad-planted-leak', 'w')", "/dev/shm/distgrad-planted-leak"),
+    "does nothing wrong": ("pass", ""),
 }
 
 TEMPLATE = """
+import os
+import time
 import pytest
 from mpi4py import MPI
 from distgrad._environment import job
@@ -112,15 +119,19 @@ def test_planted():
 """
 
 
-@pytest.mark.parametrize(("bug", "deadline", "message"), PLANTED.values(), ids=PLANTED)
-def test_runner_finds(bug: str, deadline: float, message: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("bug", "message"), PLANTED.values(), ids=PLANTED)
+def test_runner_finds(bug: str, message: str, tmp_path: Path) -> None:
     if not installed_mpis():
         pytest.skip("no mpirun beside this Python; install distgrad[mpich]")
     file = tmp_path / "test_planted.py"
-    file.write_text(TEMPLATE.format(bug=bug, waits="sleep" in bug))
+    hangs = HANGS in bug
+    file.write_text(TEMPLATE.format(bug=bug, waits=hangs))
     outside = ("-p", "tests.conftest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path))
     try:
-        outcome = run_files(installed_mpis()[0], 2, [file], tmp_path, deadline, *outside)
+        job = start_files(installed_mpis()[0], 2, [file], tmp_path, *outside)
+        if hangs:
+            job.await_output(HANGS, 120.0)
+        outcome = job.finish(0.5 if hangs else 120.0)
     finally:
         Path("/dev/shm/distgrad-planted-leak").unlink(missing_ok=True)
     wrong = verdict(outcome, read(tmp_path), 2)

@@ -15,7 +15,7 @@ def test_a_workload_has_its_size_and_learns(name: str) -> None:
     trainer = Trainer(name, 2)
     trainer.seconds(1)
     before = trainer.loss
-    seconds = trainer.seconds(4)
+    seconds = trainer.seconds(2)
     assert trainer.loss < before and seconds > 0
 
 

@@ -107,4 +107,4 @@ def test_a_rank_waits_until_its_words_are_read(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(_last_words, "READER_PATIENCE", 0.05)
     start = time.monotonic()
     _last_words.drain()
-    assert 0.05 <= time.monotonic() - start < 1.0
+    assert 0.05 <= time.monotonic() - start < 20

@@ -99,7 +99,7 @@ def test_timeout_names_who_is_missing() -> None:
     missing = r"(?s)rank 0 gave up .*test_board.py.*rank 1: has made no call in this group"
     with pytest.raises(CommTimeoutError, match=missing):
         enter(board, SUM)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 20
 
 
 def test_stall_is_reported_once_by_the_lowest_waiting_rank(capfd: pytest.CaptureFixture[str]) -> None:
@@ -153,7 +153,7 @@ def test_a_dead_rank_is_named() -> None:
     begin = time.monotonic()
     with pytest.raises(PeerLostError, match=rf"rank 1 \(process {child.pid}\) died"):
         enter(first, SUM)
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 30
     child.join()
 
 

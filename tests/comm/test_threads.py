@@ -23,7 +23,7 @@ def test_the_first_error_is_raised_and_frees_the_others() -> None:
     started = time.monotonic()
     with pytest.raises(ValueError, match="planted"):
         run_threads(3, fail)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
 
 
 def test_a_rank_that_returns_early_frees_the_others() -> None:

@@ -285,7 +285,7 @@ def test_a_process_that_dies_on_another_node_is_named(backend: str) -> None:
         started = time.monotonic()
         with pytest.raises(PeerLostError, match=rf"rank {LAST} \(process \d+.*\) died"):
             group.all_reduce(np.zeros(3))
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 30  # and not at the timeout
 
 
 def test_a_message_to_one_that_has_left_is_an_error(group: Communicator) -> None:
