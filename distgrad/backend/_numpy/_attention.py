@@ -1,8 +1,8 @@
 """Scaled dot-product attention in blocks of query rows, so that memory grows linearly with the sequence.
 
 A block holds whole rows of scores, so its softmax is exact at once. The backward pass has the weights from the forward
-pass where that takes little memory, and else computes them again, after T. Dao et al., "FlashAttention" (2022,
-arXiv:2205.14135). With a causal mask, keys that no row of a block sees are never touched.
+pass where that takes little memory; else it computes them again from the rows' log-sum-exp, after T. Dao et al.,
+"FlashAttention" (2022, arXiv:2205.14135). With a causal mask, keys that no row of a block sees are never touched.
 """
 
 import functools
@@ -13,8 +13,10 @@ import numpy as np
 
 from ..._typing import Array
 from ._scratch import BLOCK, scratch
-from ._softmax import softmax_backward_rows, softmax_rows
+from ._softmax import softmax_backward_rows
 
+_WIDE = (np.dtype(np.float32), np.dtype(np.float64))  # with exponents enough to do without a shift, as a rule
+_LARGE = 1e30  # sums of exponentials up to here, and down to its reciprocal, are as good as others
 _CAUSAL_ROWS = 64  # rows of a block under a causal mask: fewer waste less, more make better products
 _KEPT = 2  # weights are kept if a row of them is at most so many times as long as one of query and value
 
@@ -30,8 +32,11 @@ class Steps(Protocol):
         """``out += x @ y``."""
         ...
 
-    def softmax(self, x: Array, out: Array) -> None:
-        """The softmax of rows, 0 where all are -inf; x is not `out`."""
+    def exps(self, x: Array, scale: float, above: int | None) -> None:
+        """``x = exp(scale * x)`` of stacks of rows; 0 where row r would see a key above ``r + above``.
+
+        What overflows becomes inf or a number above 1e30, and so does nan, if it does not stay.
+        """
         ...
 
     def softmax_backward(self, g: Array, y: Array) -> None:
@@ -50,9 +55,13 @@ class NumpySteps:
         """``out += x @ y``."""
         out += np.matmul(x, y, out=scratch("attention.product", out.shape, out.dtype))
 
-    def softmax(self, x: Array, out: Array) -> None:
-        """The softmax of rows."""
-        softmax_rows(out.reshape(-1, out.shape[-1]), x.reshape(-1, x.shape[-1]), masked=True)
+    def exps(self, x: Array, scale: float, above: int | None) -> None:
+        """``x = exp(scale * x)``, and 0 where keys are hidden."""
+        x *= scale
+        if above is not None:
+            _hide_above(x, above)
+        with np.errstate(over="ignore"):
+            np.exp(x, out=x)
 
     def softmax_backward(self, g: Array, y: Array) -> None:
         """``g = y * (g - sum(g * y))``."""
@@ -125,18 +134,48 @@ def _above(rows: int, columns: int) -> Array:
     return ~np.tri(rows, columns, dtype=np.bool_)
 
 
-def _hide(scores: Array, mask: Array | None, causal: bool, block: _Block) -> None:
-    """Applies the masks to the scores of a block, in place."""
-    if causal:
-        corner = scores[..., block.rows.start :]  # row r sees the keys up to r
-        np.copyto(corner, -np.inf, where=_above(*corner.shape[2:]))
-    if mask is None:
-        return
+def _hide_above(scores: Array, first: int) -> None:
+    """Row r sees the keys up to ``first + r``."""
+    corner = scores[..., first:]
+    np.copyto(corner, -np.inf, where=_above(*corner.shape[2:]))
+
+
+def _hide(scores: Array, mask: Array, block: _Block) -> None:
+    """Applies a mask to the scores of a block, in place."""
     part = mask[block.weights]
     if part.dtype == np.bool_:
         np.copyto(scores, -np.inf, where=~part)
     else:
         scores += part
+
+
+def _normalise(exps: Array) -> Array | None:
+    """Divides rows by their sums, in place, and gives these; None if one has lost digits or overflown."""
+    rows = exps.reshape(-1, exps.shape[-1])
+    total = rows @ np.ones((rows.shape[1], 1), dtype=rows.dtype)
+    if not (total.min() > 1 / _LARGE and total.max() < _LARGE):
+        return None
+    rows *= np.reciprocal(total)
+    return total.reshape(*exps.shape[:3], 1)
+
+
+def _softmax(scores: Array) -> Array:
+    """The softmax of rows of any size, in place, 0 where all are -inf; and their log-sum-exp, there inf."""
+    top = np.maximum.reduce(scores, axis=3, keepdims=True, initial=-np.inf)
+    top[top == -np.inf] = 0
+    scores -= top
+    np.exp(scores, out=scores)
+    total = np.add.reduce(scores, axis=3, keepdims=True)
+    scores /= np.where(total == 0, total.dtype.type(1), total)
+    return np.where(total == 0, np.inf, np.log(total) + top)
+
+
+class _Saved(NamedTuple):
+    """What backward needs: the weights of all blocks, or the result and the rows' log-sum-exp (B, H, L, 1)."""
+
+    weights: list[Array] | None
+    out: Array
+    lse: Array
 
 
 class BlockAttention:
@@ -149,42 +188,62 @@ class BlockAttention:
     def __init__(self, steps: Steps) -> None:
         self._steps = steps
 
+    def _scores(self, q: Array, k: Array, mask: Array | None, causal: bool, block: _Block, out: Array) -> None:
+        """The masked scores of a block; q has been scaled."""
+        self._steps.product(q, k, out)
+        if causal:
+            _hide_above(out, block.rows.start)
+        if mask is not None:
+            _hide(out, mask, block)
+
     def _weights(
-        self, q: Array, k: Array, mask: Array | None, causal: bool, scale: float, block: _Block, kept: bool
+        self, q: Array, k: Array, mask: Array | None, causal: bool, scale: float, block: _Block, out: Array
     ) -> Array:
-        """The weights of a block (samples, heads, rows, keys), in scratch memory unless they are `kept`."""
-        queries = q[block.queries]
-        shape = *queries.shape[:3], block.keys
-        scores = scratch("attention.scores", shape, q.dtype)
-        self._steps.product(queries, k[block.seen].swapaxes(2, 3), scores)
-        scores *= scale
-        _hide(scores, mask, causal, block)
-        weights = np.empty(shape, dtype=q.dtype) if kept else scratch("attention.weights", shape, q.dtype)
-        if weights.size:
-            self._steps.softmax(scores, weights)
-        return weights
+        """The weights of a block (samples, heads, rows, keys), into `out`; and each row's log-sum-exp."""
+        queries, keys = q[block.queries], k[block.seen].swapaxes(2, 3)
+        if mask is None and out.size and q.dtype in _WIDE:
+            self._steps.product(queries, keys, out)
+            self._steps.exps(out, scale, block.rows.start if causal else None)
+            total = _normalise(out)
+            if total is not None:
+                return np.log(total, out=total)
+        self._scores(queries * scale, keys, mask, causal, block, out)
+        return _softmax(out)
 
     def forward(
         self, q: Array, k: Array, v: Array, mask: Array | None, keep: Array | None, causal: bool, scale: float, p: float
-    ) -> tuple[Array, list[Array] | None]:
-        """The attention (B, H, L, Ev), and the weights for the backward pass, if it is to have them.
+    ) -> tuple[Array, _Saved]:
+        """The attention (B, H, L, Ev), and what the backward pass is to have.
 
         `mask` (B, H, L, S) is boolean or is added to the scores; `keep` (B, H, L, S) says which weights dropout leaves.
         A row that sees no key gives 0.
         """
         out = _empty_like(q, v.shape[3])
+        lse = np.empty((*q.shape[:3], 1), dtype=q.dtype)
         kept: list[Array] | None = [] if k.shape[2] <= _KEPT * (q.shape[3] + v.shape[3]) else None
         for block in _blocks(q.shape, k.shape[2], causal):
-            weights = self._weights(q, k, mask, causal, scale, block, kept is not None)
+            shape = *lse[block.queries].shape[:3], block.keys
+            weights = scratch("attention.weights", shape, q.dtype) if kept is None else np.empty(shape, dtype=q.dtype)
+            lse[block.queries] = self._weights(q, k, mask, causal, scale, block, weights)
             if kept is not None:
                 kept.append(weights)
             if keep is not None:
                 weights = weights * keep[block.weights] * weights.dtype.type(1 / (1 - p))
             self._steps.product(weights, v[block.seen], out[block.queries])
-        return out, kept
+        return out, _Saved(kept, out, lse)
+
+    def _weights_again(
+        self, q: Array, k: Array, lse: Array, mask: Array | None, causal: bool, scale: float, block: _Block
+    ) -> Array:
+        """The weights of a block, from the rows' log-sum-exp; in scratch memory."""
+        queries = q[block.queries]
+        weights = scratch("attention.weights", (*queries.shape[:3], block.keys), q.dtype)
+        self._scores(queries * scale, k[block.seen].swapaxes(2, 3), mask, causal, block, weights)
+        weights -= lse[block.queries]
+        return np.exp(weights, out=weights)
 
     def backward(
-        self, g: Array, q: Array, k: Array, v: Array, saved: list[Array] | None, mask: Array | None, keep: Array | None,
+        self, g: Array, q: Array, k: Array, v: Array, saved: _Saved | None, mask: Array | None, keep: Array | None,
         causal: bool, scale: float, p: float, needs_mask: bool,
     ) -> tuple[Array, Array, Array, Array | None]:  # fmt: skip
         """The gradients of q, k, v and, if wanted, of an added mask."""
@@ -193,8 +252,10 @@ class BlockAttention:
             gk[:, :, q.shape[2] :] = gv[:, :, q.shape[2] :] = 0
         g_mask = np.zeros(mask.shape, dtype=q.dtype) if needs_mask and mask is not None else None
         steps = self._steps
+        kept, out, lse = saved or self.forward(q, k, v, mask, keep, causal, scale, p)[1]
+        inner = np.vecdot(g, out)[..., None] if kept is None else None
         for number, block in enumerate(_blocks(q.shape, k.shape[2], causal)):
-            weights = self._weights(q, k, mask, causal, scale, block, False) if saved is None else saved[number]
+            weights = kept[number] if kept else self._weights_again(q, k, lse, mask, causal, scale, block)
             # The first block of its samples and heads sees all keys.
             put = steps.product if block.rows.stop == q.shape[2] else steps.add_product
             gradient = g[block.queries]
@@ -206,7 +267,10 @@ class BlockAttention:
                 slope *= factor
                 used = weights * factor
             put(used.swapaxes(2, 3), gradient, gv[block.seen])
-            if slope.size:
+            if inner is not None:
+                slope -= inner[block.queries]
+                slope *= weights
+            elif slope.size:
                 steps.softmax_backward(slope, weights)
             if g_mask is not None:
                 g_mask[block.weights] = slope

@@ -21,7 +21,7 @@ _VANISHING = 1e-30  # of a sum of exponentials: below, they have lost digits
 
 def softmax(x: Array, axis: int) -> Array:
     """``exp(x) / sum(exp(x))`` along an axis; float16 and bfloat16 are computed in float32."""
-    return _by_rows(softmax_rows, axis, x)
+    return _by_rows(_softmax_rows, axis, x)
 
 
 def log_softmax(x: Array, axis: int) -> Array:
@@ -75,7 +75,7 @@ def _is_safe(x: Array) -> bool:
 
 def _is_low(x: Array) -> bool:
     """Whether exp of these values, and its sums, cannot overflow; false where there is nan."""
-    return bool(_largest(x, None) < _SAFE.get(x.dtype, -math.inf) - math.log(x.shape[1]))
+    return bool(_largest(x, None) < _SAFE[x.dtype] - math.log(x.shape[1]))
 
 
 def _sums(x: Array) -> Array:
@@ -88,19 +88,13 @@ def _dots(x: Array, y: Array) -> Array:
     return (np.vecdot(x, y) if x.shape[1] >= 64 else np.einsum("ij,ij->i", x, y))[:, None]
 
 
-def softmax_rows(out: Array, x: Array, masked: bool = False) -> None:
-    """The softmax of the rows of x, which is not `out`; if `masked`, 0 where all are -inf, else nan there."""
+def _softmax_rows(out: Array, x: Array) -> None:
     total: Array | None = None
     if _is_low(x):
         total = _sums(np.exp(x, out=out))
     if total is None or not total.min() > _VANISHING:
-        top = _largest(x, 1, keepdims=True)
-        if masked:
-            top[top == -np.inf] = 0
-        np.subtract(x, top, out=out)
+        np.subtract(x, _largest(x, 1, keepdims=True), out=out)
         total = _sums(np.exp(out, out=out))
-        if masked:
-            total[total == 0] = 1
     np.multiply(out, np.reciprocal(total, out=total), out=out)
 
 
@@ -115,7 +109,7 @@ def _log_softmax_rows(out: Array, x: Array) -> None:
 
 
 def softmax_backward_rows(out: Array, y: Array, g: Array) -> None:
-    """The gradient of `softmax_rows` from its result y; `out` may be g."""
+    """The gradient of the softmax of rows from its result y; `out` may be g."""
     np.subtract(g, _dots(g, y), out=out)
     np.multiply(out, y, out=out)
 

@@ -1,16 +1,22 @@
-"""What attention does in each of its blocks, by oneDNN: products on views as they lie, softmax in one pass."""
+"""What attention does in each of its blocks, by oneDNN: products on views as they lie, fused passes over scores."""
 
+import functools
 import math
+from ctypes import c_int
+
+import numpy as np
 
 from ..._typing import Array, Shape
 from .._numpy._attention import Steps
-from ._core import DST, SRC, WEIGHTS, Family, Primitive, Products, Thread
-from ._dense import FLOAT32, has_nan, is_plain
-from ._optim import _Chain
-from ._softmax import SOFTMAX, SoftmaxBackward, SoftmaxForward
+from ._core import DST, SRC, WEIGHTS, Family, Primitive, Products, Thread, row_major
+from ._dense import FLOAT32, is_plain
+from ._optim import _ADD, _LINEAR, _OTHER, _Chain
+from ._softmax import SOFTMAX, SoftmaxBackward
 
-SMALL = 1 << 20  # multiplications of a block, below which NumPy is as fast
-SMALL_SOFTMAX = 1 << 10  # elements
+_EXP = 0x2A
+SMALL = 1 << 17  # multiplications of two matrices, below which NumPy is as fast
+SMALL_ROWS = 1 << 10  # elements of a block
+LONG = 256  # rows or columns, above which NumPy is faster; under a causal mask each number of keys has plans of its own
 
 _Layout = tuple[Shape, Shape]  # with strides in elements
 
@@ -29,6 +35,26 @@ class _Product(Products):
         self.run = Primitive(local, about, dict(zip((SRC, WEIGHTS, DST), layouts, strict=True)))
 
 
+class _Exps:
+    """``exp(scale * (x + hidden))`` of a stack (M, rows, keys), with `hidden` one matrix or one number."""
+
+    def __init__(self, local: Thread, shape: Shape, hidden: Shape, scale: float) -> None:
+        library = local.library
+        stack, other = library.layout(shape, row_major(shape)), library.layout(hidden, row_major(hidden))
+        chain = _Chain(library).function(_LINEAR, scale, 0).function(_EXP, 0, 0)
+        about = library.describe("binary", c_int(_ADD), stack, other, stack, attributes=chain.attributes())
+        self.run = Primitive(local, about, {SRC: stack, _OTHER: other, DST: stack})
+
+
+@functools.lru_cache(8)
+def _hidden(rows: int, keys: int, above: int | None) -> Array:
+    """What is added to scores: -inf where row r would see a key above ``r + above``, else 0."""
+    if above is None:
+        return np.zeros((1, 1, 1), dtype=FLOAT32)
+    seen = np.tri(rows, keys, above, dtype=np.bool_)
+    return np.where(seen, FLOAT32.type(0), FLOAT32.type(-np.inf))[None]
+
+
 def _layout_of(x: Array) -> _Layout:
     return x.shape, tuple([s // 4 for s in x.strides])
 
@@ -38,12 +64,17 @@ def _fits(x: Array) -> bool:
     return x.dtype == FLOAT32 and 4 in x.strides[-2:] and all(s > 0 and s % 4 == 0 for s in x.strides)
 
 
+def _is_block(x: Array) -> bool:
+    return is_plain(x) and x.size >= SMALL_ROWS and x.shape[-1] <= LONG
+
+
 class OneDnnSteps(Family[Steps]):
     """`Steps` that use oneDNN where it is faster."""
 
     def _product(self, x: Array, y: Array, out: Array, add: bool) -> bool:
         """Whether oneDNN did it."""
-        if math.prod(x.shape) * y.shape[-1] < SMALL or not (_fits(x) and _fits(y) and _fits(out)):
+        (rows, inner), columns = x.shape[-2:], y.shape[-1]
+        if max(rows, inner, columns) > LONG or rows * inner * columns < SMALL or not all(map(_fits, (x, y, out))):
             return False
         plan = self._core.plan(_Product, _layout_of(x), _layout_of(y), _layout_of(out), add)
         if plan is None:
@@ -61,20 +92,22 @@ class OneDnnSteps(Family[Steps]):
         if not self._product(x, y, out, True):
             self._numpy.add_product(x, y, out)
 
-    def softmax(self, x: Array, out: Array) -> None:
-        """The softmax of rows; NumPy computes what holds nan, or rows of -inf alone."""
+    def exps(self, x: Array, scale: float, above: int | None) -> None:
+        """``x = exp(scale * x)``, and 0 where keys are hidden, in one pass."""
         plan = None
-        if is_plain(x) and x.size >= SMALL_SOFTMAX:
-            plan = self._core.plan(SoftmaxForward, SOFTMAX, x.size // x.shape[-1], x.shape[-1])
-        if plan is not None:
-            plan.run(x, out)
-        if plan is None or has_nan(out):
-            self._numpy.softmax(x, out)
+        if _is_block(x):
+            stack = math.prod(x.shape[:-2]), *x.shape[-2:]
+            hidden = _hidden(*stack[1:], above)
+            plan = self._core.plan(_Exps, stack, hidden.shape, scale)
+        if plan is None:
+            self._numpy.exps(x, scale, above)
+        else:
+            plan.run(x, hidden, x)
 
     def softmax_backward(self, g: Array, y: Array) -> None:
         """``g = y * (g - sum(g * y))``."""
         plan = None
-        if is_plain(g) and g.size >= SMALL_SOFTMAX:
+        if _is_block(g):
             plan = self._core.plan(SoftmaxBackward, SOFTMAX, g.size // g.shape[-1], g.shape[-1])
         if plan is None:
             self._numpy.softmax_backward(g, y)
