@@ -12,17 +12,17 @@ from collections.abc import Callable
 from types import BuiltinFunctionType, CodeType, FrameType, MethodDescriptorType, ModuleType
 from typing import Any
 
-from .._tensor import Tensor
 from ..autograd._accumulate import announce
 from ..autograd._base import LEAF_MARK, TensorBase, wrap
 from ..autograd._mode import add_observer, mode, remove_observer
-from ..autograd._node import LEAF, OUTPUT, Node
+from ..autograd._node import Node
 from ..backend import backend_of, backends_by_array_type
 from ..ops._masked import MaskedFill
 from ..parallel._watch import _Distributed
 from . import _trusted
 from ._errors import Unrecordable
 from ._pass import RecordedPass
+from ._results import expression
 from ._scope import PassScope
 from ._tape import Line, Recorded, Tape
 
@@ -60,10 +60,12 @@ class Recorder:
         tensors: those that exist before and may be used, by id.
 
     Attributes:
+        tensors: as given.
         reason: why this cannot be replayed; None so far.
         codes: the user's functions that ran, with their globals.
         used: the tensors of `tensors` that the tape refers to.
         leaves: those that received gradients, with their state before.
+        spent: the nodes, by id, that were there at the end of a backward pass of the step.
     """
 
     def __init__(self, tensors: dict[int, Any]) -> None:
@@ -74,7 +76,7 @@ class Recorder:
         self.leaves: dict[int, Any] = {}
         self.results: list[Any] = []
         self.spent: set[int] = set()
-        self._tensors = tensors
+        self.tensors = tensors
         self._grads = {key: t._grad for key, t in tensors.items()}
         self._versions: list[tuple[list[int], int]] = []
         self._window: FrameType | None = None
@@ -89,7 +91,7 @@ class Recorder:
         Raises:
             Unrecordable: one is also seen otherwise, so that it is not clear which one is meant.
         """
-        arrays = {id(t._data) for t in self._tensors.values()}
+        arrays = {id(t._data) for t in self.tensors.values()}
         for place, t in tensors:
             if id(t._data) in arrays or self.tape.knows(t._data):
                 raise Unrecordable("an argument is a tensor, or shares one, that the step also sees otherwise")
@@ -120,7 +122,7 @@ class Recorder:
         Raises:
             Unrecordable: nothing leads to this tensor.
         """
-        if id(t) in self._tensors and id(t) not in self.used:
+        if id(t) in self.tensors and id(t) not in self.used:
             self.used[id(t)] = t
             base = t._base
             if not (t._target is None or (t._target is LEAF_MARK and base is None)) or (
@@ -140,7 +142,7 @@ class Recorder:
         hooks = () if extra is None else extra.post_accumulate.values()
         if any(_trusted.file_of(hook.__code__) is None for hook in hooks):
             raise Unrecordable("a tensor has a hook on its gradient")
-        if id(leaf) in self._tensors:
+        if id(leaf) in self.tensors:
             self.leaves.setdefault(id(leaf), (leaf, self._grads[id(leaf)]))
         elif not hooks:
             raise Unrecordable("a tensor receives a gradient that nothing in the step leads to")
@@ -359,13 +361,13 @@ class Recorder:
 
     def _argument(self, value: Any) -> str:
         if value.__class__ in backends_by_array_type:
-            for t in self._tensors.values():
+            for t in self.tensors.values():
                 if t._data is value:
                     return self.name_of(t)
             return self.tape.array(value)
         if isinstance(value, TensorBase):
             name = self.name_of(value)
-            return self.tape.bind(value) if id(value) in self._tensors else f"{self.tape.bind(wrap)}({name})"
+            return self.tape.bind(value) if id(value) in self.tensors else f"{self.tape.bind(wrap)}({name})"
         return self.tape.value(value)
 
     def _called_c(self, what: tuple[FrameType, Any]) -> None:
@@ -394,58 +396,7 @@ class Recorder:
         Raises:
             Unrecordable: that cannot be made again.
         """
-        self.tape.add(f"return {self._result(result)}")
-
-    def _result(self, value: Any) -> str:
-        tape = self.tape
-        if isinstance(value, TensorBase):
-            return self._result_tensor(value)
-        if value.__class__ is tuple:
-            return f"({''.join(f'{self._result(part)}, ' for part in value)})"
-        if value.__class__ is list:
-            return f"[{', '.join(map(self._result, value))}]"
-        if value.__class__ is dict and all(key.__class__ is str for key in value):
-            return "{" + ", ".join(f"{key!r}: {self._result(part)}" for key, part in value.items()) + "}"
-        if value.__class__ in (int, bool, str, type(None)):
-            return repr(value)
-        if value.__class__ is float:
-            return tape.bind(value)
-        raise Unrecordable(f"it returns an object of class {type(value).__name__}")
-
-    def _result_tensor(self, t: Any) -> str:
-        tape = self.tape
-        if id(t) in self._tensors:
-            self.name_of(t)
-            return tape.bind(t)
-        if type(t) is not Tensor:
-            raise Unrecordable(f"it returns an object of class {type(t).__name__}")
-        name = self.name_of(t)
-        if name in self.tape.made:
-            name += ".copy()"
-        target = t._target
-        if target is None:
-            return f"{tape.bind(wrap)}({name})"
-        node = target if isinstance(target, Node) else getattr(target, "node", None)
-        if node is None or id(node) not in self.spent or not _is_spent(node):
-            raise Unrecordable("it returns a tensor whose graph is still to be used; call backward() inside the step")
-        spent = Node(node.op, node.backend, ())
-        spent.link((), (), (), (), ())
-        spent.saved = None
-        return f"{tape.bind(wrap)}({name}, {tape.bind(spent)})"
-
-
-def _is_spent(node: Any) -> bool:
-    """Whether a second backward pass from here would fail, because it comes to a node whose memory was freed."""
-    stack, seen = [node], set()
-    while stack:
-        node = stack.pop()
-        if node.saved is None:
-            return True
-        for edge in node.edges:
-            if edge is not None and edge.kind != LEAF and id(edge) not in seen:
-                seen.add(id(edge))
-                stack.append(edge.node if edge.kind == OUTPUT else edge)
-    return False
+        self.tape.add(f"return {expression(self, result)}")
 
 
 def _holds_mask(value: Any) -> bool:
