@@ -4,6 +4,7 @@ import faulthandler
 import os
 import signal
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,19 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.is_relative_to(MPI_TESTS):
+        if _is_for_ranks(item.path):
             item.add_marker("mpi")
         item.add_marker(pytest.mark.xdist_group(_group(item.path)))
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: FIRST.index(found) if (found := _group(item.path)) in FIRST else len(FIRST))
 
 
+@cache  # thousands of tests are in few files
+def _is_for_ranks(path: Path) -> bool:
+    return path.is_relative_to(MPI_TESTS)
+
+
+@cache
 def _group(path: Path) -> str:
     """What `pytest -n` runs in one process, in order: a file, and all that starts MPI jobs of one kind."""
     if not path.is_relative_to(MPI_TESTS.parent):

@@ -1,6 +1,6 @@
 """Run under mpirun: DistributedDataParallel on the device against the CPU, then the checks of device collectives.
 
-mpirun -n 2 python -m tests.backend.ddp_job stand-in|gpu shm|mpi|hierarchical staged|nccl|mpi
+mpirun -n 2 python -m tests.backend.ddp_job stand-in|gpu (shm|mpi|hierarchical staged|nccl|mpi)...
 """
 
 import sys
@@ -23,7 +23,13 @@ CHECKS = [
 ]
 
 
-def main(which: str, host: str, way: str) -> None:
+def main(which: str, *names: str) -> None:
+    """Check one pair of a host backend and a way between devices after the other."""
+    for host, way in zip(names[::2], names[1::2], strict=True):
+        check(which, host, way)
+
+
+def check(which: str, host: str, way: str) -> None:
     """Raises where the device's results differ from the CPU's; prints one line when all is well."""
     late = which == "stand-in"
     if late:
@@ -36,8 +42,8 @@ def main(which: str, host: str, way: str) -> None:
         for value, wanted in zip(ddp_step("cuda"), ddp_step("cpu"), strict=True):
             np.testing.assert_allclose(value, wanted, rtol=1e-5, atol=1e-6)
         place = Place(cuda.current_device(), *([] if late else [busy()]))
-        for _, check in CHECKS:
-            run(group, place, check)
+        for _, collective in CHECKS:
+            run(group, place, collective)
         functions(rank, size)
         text = group.describe()
         comm.barrier()

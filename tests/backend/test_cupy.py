@@ -134,17 +134,20 @@ WAYS = {"staged": "staged through pinned memory of the group", "nccl": "NCCL 2.2
 
 
 @pytest.mark.parametrize(
-    ("host", "way"), [("shm", "staged"), ("mpi", "staged"), ("hierarchical", "staged"), ("shm", "nccl"), ("mpi", "mpi")]
+    ("nodes", "pairs"),
+    [("", ["shm staged", "mpi staged", "shm nccl", "mpi mpi"]), ("2x1", ["hierarchical staged"])],
+    ids=["one node", "two nodes"],
 )
-def test_ddp_between_processes(host: str, way: str) -> None:
+def test_ddp_between_processes(nodes: str, pairs: list[str]) -> None:
     """Two ranks with a device each, whose queues run late."""
     if not installed_mpis():
         pytest.skip("no mpirun beside this Python; install distgrad[mpich]")
-    nodes = {"DISTGRAD_TOPOLOGY": "2x1"} if host == "hierarchical" else {}
-    command = installed_mpis()[0].job(2, "-m", "tests.backend.ddp_job", "stand-in", host, way)
-    outcome = run_job(command, deadline=300.0, environment=nodes)
-    assert outcome.code == 0 and outcome.output.count("all is well") == 2, outcome.output
-    assert outcome.output.count(WAYS[way]) == 2
+    names = " ".join(pairs).split()
+    command = installed_mpis()[0].job(2, "-m", "tests.backend.ddp_job", "stand-in", *names)
+    outcome = run_job(command, deadline=300.0, environment={"DISTGRAD_TOPOLOGY": nodes} if nodes else {})
+    assert outcome.code == 0 and outcome.output.count("all is well") == 2 * len(pairs), outcome.output
+    for way, words in WAYS.items():
+        assert outcome.output.count(words) == 2 * names[1::2].count(way)
 
 
 NEVER_DESTROYED = """
