@@ -132,6 +132,10 @@ class ActivationKernels(Protocol):
         """The gradient of x."""
         ...
 
+    def relu(self, x: Array) -> Array:
+        """``max(x, 0)``, and nan where x is."""
+        ...
+
     def relu_backward(self, g: Array, y: Array) -> Array:
         """The gradient of x, ``g`` where ``y = max(x, 0)`` is positive."""
         ...

@@ -70,6 +70,7 @@ for _by_tanh in (False, True):
     _add("activation.gelu_backward", lambda n, t=_by_tanh: _gelu(n, t), FLOATS, f"tanh={_by_tanh}")
 _add("activation.silu", lambda n: [n(4, 5)])
 _add("activation.silu_backward", lambda n: [n(4, 5), n(4, 5)])
+_add("activation.relu", lambda n: [n(4, 5)], HALF)
 _add("activation.relu_backward", lambda n: [n(4, 5), np.maximum(n(4, 5), 0)], HALF)
 
 

@@ -77,3 +77,14 @@ def test_errors() -> None:
         F.prelu(distgrad.zeros(2, 3), distgrad.zeros(2))
     with pytest.raises(ValueError, match="lambd >= 0"):
         F.softshrink(distgrad.zeros(2), -1.0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.int64])
+def test_relu_of_many_elements_in_any_layout(dtype: type) -> None:
+    x = (10 * np.random.default_rng(0).standard_normal((6, 5, 20, 33))).astype(dtype)
+    if dtype is not np.int64:
+        x[1, 2, 3, 4], x[2, 3, 4, 5], x[3, 4, 5, 6] = np.nan, np.inf, -np.inf
+    for same in (x, x.transpose(0, 2, 3, 1), x[:, ::-1], x[..., :32], x[:, :, None], np.broadcast_to(x[0], x.shape)):
+        result = F.relu(distgrad.from_numpy(same)).numpy()
+        np.testing.assert_array_equal(result, np.where(same < 0, 0, same))
+        assert result.dtype == dtype

@@ -77,6 +77,10 @@ class CupyActivation:
         s = self._special.sigmoid(v)
         return (g * (s * (1 + v * (1 - s)))).astype(x.dtype, copy=False)
 
+    def relu(self, x: Array) -> Array:
+        """``max(x, 0)``."""
+        return self._cp.maximum(x, 0)
+
     def relu_backward(self, g: Array, y: Array) -> Array:
         """The gradient of ``y = max(x, 0)``."""
         return g * (y > 0)

@@ -4,7 +4,7 @@ from ctypes import c_float
 
 from ..._typing import Array
 from .._kernels import ActivationKernels
-from ._core import DIFF, DST, FORWARD, SRC, Family, Primitive, Thread
+from ._core import DIFF, DST, FORWARD, SRC, Core, Family, Primitive, Thread
 from ._dense import has_nan, same_memory
 from ._library import Handle
 
@@ -47,6 +47,10 @@ def _describe_relu(local: Thread, layout: Handle) -> Handle:
 
 class OneDnnActivation(Family[ActivationKernels]):
     """`ActivationKernels` that use oneDNN where it is faster."""
+
+    def __init__(self, core: Core, numpy: ActivationKernels) -> None:
+        super().__init__(core, numpy)
+        self.relu = numpy.relu
 
     def _forward(self, algorithm: int, x: Array) -> Array | None:
         arrays = same_memory(x) if x.size >= SMALL else None
