@@ -72,7 +72,7 @@ def test_linear(kernels: OneDnnKernels, bias: bool, columns: int) -> None:
         lambda: (normal(96, 128).T, normal(96, 160)),
         lambda: (normal(96, 128).T, normal(96, 256)),
         lambda: (normal(160, 128).T, normal(256, 160).T),
-        lambda: (normal(64, 128), normal(128, 1024)),
+        lambda: (normal(64, 160), normal(160, 1024)),
         lambda: (normal(64, 512), normal(128, 512).T),
         lambda: (normal(128, 192)[:, ::2], normal(96, 160)),
         lambda: (normal(3, 128, 96), normal(3, 96, 128)),

@@ -25,7 +25,7 @@ _ERF = (
 )
 # The same for erf(x / sqrt(2)): the k-th power of x^2 takes 2**-k, and x itself 2**-0.5.
 _ERF_HALF = tuple(c * 0.5 ** (len(_ERF) - 1 - k) * 0.5**0.5 for k, c in enumerate(_ERF))
-_MANY, _ROW = 8192, 1024  # elements from which `relu` goes by rows, and of a row
+_MANY, _TOO_MANY, _ROW = 8192, 1 << 20, 1024  # elements for which `relu` goes by rows, which fit caches; of a row
 _SQRT_HALF = 0.5**0.5
 _INV_SQRT_TWO_PI = 0.3989422804014327
 _SQRT_TWO_OVER_PI = 0.7978845608028654
@@ -164,7 +164,7 @@ def silu_backward(g: Array, x: Array) -> Array:
 
 def relu(x: Array) -> Array:
     """``max(x, 0)``, and nan where x is. NumPy's loop over two arrays is vectorised, that with a number is not."""
-    if x.size < _MANY or x.dtype.char not in "fd":
+    if not _MANY <= x.size < _TOO_MANY or x.dtype.char not in "fd":
         return np.maximum(x, 0)
     out = np.empty_like(x)
     if out.strides != x.strides:  # x has gaps

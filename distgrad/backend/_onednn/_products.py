@@ -58,7 +58,7 @@ def _suits_primitive(m: int, k: int, n: int, turned: tuple[bool, bool]) -> bool:
     if turned == (False, True):  # long rows, of which sgemm copies more than it multiplies
         return m <= 512 and k >= 2 * n
     # What is small sgemm does not copy; rows 4 KiB apart then push each other out of the cache.
-    return turned == (False, False) and m <= 256 and k <= 256 and n % 1024 == 0
+    return turned == (False, False) and m <= 256 and 128 < k <= 256 and n % 1024 == 0
 
 
 def _strides_of(x: Array) -> Shape | None:
