@@ -295,7 +295,13 @@ class Pass:
         for hook in tuple(extra.post_hooks.values()):
             returned = hook(tuple(self.tensor(r) for r in grads), outputs)
             if returned is not None:
-                grads = tuple(self.value(r) for r in (returned if isinstance(returned, tuple) else (returned,)))
+                changed = returned if isinstance(returned, tuple) else (returned,)
+                if len(changed) != len(node.edges):
+                    raise AutogradError(
+                        f"a hook of {node.name()} must return None or a gradient for each of its inputs: expected "
+                        f"{len(node.edges)}, got {len(changed)}"
+                    )
+                grads = tuple(self.value(r) for r in changed)
         return grads
 
     def tensor(self, value: Any) -> Any:

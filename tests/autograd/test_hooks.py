@@ -109,6 +109,14 @@ def test_node_hooks() -> None:
     assert x.grad.tolist() == [60.0, 60.0]
 
 
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_node_hook_that_returns_the_wrong_number_of_gradients(count: int) -> None:
+    y = leaf(1.0) * leaf(2.0)
+    y.grad_fn.register_hook(lambda inputs, outputs: (dg.ones(1),) * count)
+    with pytest.raises(RuntimeError, match=f"MulBackward0 .* expected 2, got {count}"):
+        y.backward()
+
+
 def test_next_functions_lead_to_the_leaves() -> None:
     x = leaf(1.0)
     y = (x * 2) + 1
