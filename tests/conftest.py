@@ -39,6 +39,13 @@ def pytest_configure(config: pytest.Config) -> None:
         writer = writer_for_this_rank(job.rank)
         if writer is not None:
             config.pluginmanager.register(writer)
+    else:
+        import hypothesis  # which ranks do without
+
+        # Examples have no deadlines: a machine may be busy with other things.
+        slow = [hypothesis.HealthCheck.too_slow]
+        hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=slow)
+        hypothesis.settings.load_profile("tests")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

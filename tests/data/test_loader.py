@@ -201,14 +201,14 @@ def on_ranks(world: int, make: Any, epochs: int = 1) -> list[list[list[list[int]
     return run_threads(world, body)  # type: ignore[no-any-return]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 30), st.integers(1, 4), st.integers(1, 5))
 def test_evaluation_sees_each_sample_once(n: int, world: int, batch: int) -> None:
     found = on_ranks(world, lambda: DataLoader(numbered(n), batch, sharded=True))
     assert sorted(i for rank in found for b in rank[0] for i in b) == list(range(n))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 30), st.integers(1, 4), st.integers(1, 5), st.booleans())
 def test_training_takes_the_same_steps_on_all_ranks(n: int, world: int, batch: int, drop_last: bool) -> None:
     found = on_ranks(world, lambda: DataLoader(numbered(n), batch, shuffle=True, sharded=True, drop_last=drop_last))
