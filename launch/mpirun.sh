@@ -13,7 +13,7 @@ fi
 command -v mpirun >/dev/null || { echo "expected mpirun on PATH, found none; load your MPI or activate its venv" >&2; exit 2; }
 
 options=(-n "$RANKS")
-if mpirun --version | grep -q 'Open MPI'; then
+if [[ "$(mpirun --version)" == *'Open MPI'* ]]; then
     # Ranks bound to single cores, as Open MPI does for two of them, would make our BLAS threads queue.
     options+=(--bind-to none)
     if [ "$(id -u)" -eq 0 ]; then options+=(--allow-run-as-root); fi
