@@ -203,17 +203,22 @@ def _conv(
                 "an input of shape "
                 f"{list(x._data.shape)} with padding {padding}; use a smaller kernel or more padding"
             )
-    _check_bias(name, bias, w._data.shape[0])
+    bias = _bias_of(name, bias, w._data.shape[0])
     single = x._data.ndim == rank + 1
     result = apply(Convolution, (x.unsqueeze(0) if single else x, w, bias), (steps, pads, spread, groups))
     return result.squeeze(0) if single else result  # type: ignore[no-any-return]
 
 
-def _check_bias(name: str, bias: Any, outputs: int) -> None:
-    if bias is not None and bias._data.shape != (outputs,):
+def _bias_of(name: str, bias: Any, outputs: int) -> Any:
+    """The bias as a tensor of one number for each output channel, or None."""
+    if bias is None:
+        return None
+    bias = tensor_of(bias, name)
+    if bias._data.shape != (outputs,):
         raise ShapeError(
             f"{name}: expected a bias of shape [{outputs}], one for each output channel, got {list(bias._data.shape)}"
         )
+    return bias
 
 
 @op(method=False)
@@ -312,7 +317,7 @@ def _conv_transpose(
     size = tuple((n - 1) * s - 2 * p + d * (k - 1) + e + 1 for n, k, s, p, d, e in sizes)
     if math.prod(size) <= 0:
         raise ShapeError(f"{name}: the output would have the size {list(size)}; use less padding or a larger kernel")
-    _check_bias(name, bias, w._data.shape[1] * groups)
+    bias = _bias_of(name, bias, w._data.shape[1] * groups)
     single = x._data.ndim == rank + 1
     # Beyond the stride, output_padding shortens the transposed convolution's padding behind.
     pairs = tuple((p, p if e < s else p - e) for p, e, s in zip(pads, extra, steps, strict=True))

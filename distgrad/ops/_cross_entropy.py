@@ -178,13 +178,13 @@ def _class_inputs(name: str, input: Any, target: Any, weight: Any) -> Any:
         raise ShapeError(f"{name}: expected an input of shape (N, C, ...) or (C,), got a 0-d tensor")
     _need_class_target(name, x._data, t._data)
     classes = x._data.shape[1 if x._data.ndim > 1 else 0]
+    weight = None if weight is None else tensor_of(weight, name)
     if weight is not None and weight._data.shape != (classes,):
         raise ShapeError(
             f"{name}: expected a weight for each of the {classes} classes, got shape {list(weight._data.shape)}"
         )
-    if x._data.ndim == 1:
-        return x.unsqueeze(0), t.unsqueeze(0), True
-    return x, t, False
+    single = x._data.ndim == 1
+    return (x.unsqueeze(0), t.unsqueeze(0), weight, single) if single else (x, t, weight, single)
 
 
 @op(method=False)
@@ -221,7 +221,7 @@ def cross_entropy(
     x = tensor_of(input, "cross_entropy")
     if isinstance(target, TensorBase) and target._data.shape == x._data.shape and target._data.dtype.kind not in "iub":
         return _soft_cross_entropy(x, target, weight, reduction, label_smoothing)
-    x, t, single = _class_inputs("cross_entropy", x, target, weight)
+    x, t, weight, single = _class_inputs("cross_entropy", x, target, weight)
     result: Tensor = apply(CrossEntropy, (x, t, weight), (reduction, ignore_index, label_smoothing))
     return result.squeeze(0) if single and reduction == "none" else result
 
@@ -301,6 +301,6 @@ def nll_loss(
     """
     reduction = legacy_reduction(size_average, reduce, reduction)
     check_reduction(reduction, "nll_loss")
-    x, t, single = _class_inputs("nll_loss", input, target, weight)
+    x, t, weight, single = _class_inputs("nll_loss", input, target, weight)
     result: Tensor = apply(NllLoss, (x, t, weight), (reduction, ignore_index))
     return result.squeeze(0) if single and reduction == "none" else result

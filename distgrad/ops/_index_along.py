@@ -76,7 +76,7 @@ def index_select(input: "Tensor", dim: int, index: "Tensor") -> "Tensor":
         IndexError: an index is out of range.
         ShapeError: the index has more than one dimension.
     """
-    array = _flat_index(index, "index_select")
+    input, array = tensor_of(input, "index_select"), _flat_index(index, "index_select")
     axis = axis_of(dim, input._data.ndim, "index_select")
     t = input if input._data.ndim else input.reshape(1)
     check_bounds(array, t._data.shape[axis], dim, "index_select")
@@ -136,6 +136,7 @@ def _index_copy(input: Any, dim: int, index: Any, source: Any) -> Any:
 
 
 def _index_fill(input: Any, dim: int, index: Any, value: Any) -> Any:
+    input = tensor_of(input, "index_fill")
     if isinstance(value, TensorBase):
         if value._data.ndim:
             raise ShapeError(
@@ -195,7 +196,7 @@ def index_fill_(input: "Tensor", dim: int, index: "Tensor", value: Any) -> "Tens
 @op()
 def take(input: "Tensor", index: "Tensor") -> "Tensor":
     """The elements at the places `index` of the flattened tensor; the result has the index's shape."""
-    array = index_array(index, "take")
+    input, array = tensor_of(input, "take"), index_array(index, "take")
     n = input._data.size
     check_bounds(array + (array < 0) * n, n, 0, "take")
     return apply1(Index, input.reshape(-1), (array,))
@@ -208,6 +209,7 @@ def put(input: "Tensor", index: "Tensor", source: "Tensor", accumulate: bool = F
     Raises:
         ShapeError: index and source differ in their number of elements.
     """
+    input, source = tensor_of(input, "put"), tensor_of(source, "put")
     array = index_array(index, "put").reshape(-1)
     n = input._data.size
     check_bounds(array + (array < 0) * n, n, 0, "put")

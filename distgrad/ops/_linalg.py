@@ -209,6 +209,12 @@ def outer(input: "Tensor", vec2: "Tensor") -> "Tensor":
 
 def _plus(input: Any, result: Any, beta: Any, alpha: Any) -> "Tensor":
     """``beta * input + alpha * result``; an input with ``beta=0`` is ignored, nan and all."""
+    input = tensor_of(input, "input of a sum with a product")
+    if input._data.ndim > result._data.ndim:
+        raise ShapeError(
+            f"expected an input that can be broadcast to the product's shape {list(result._data.shape)}, got "
+            f"{list(input._data.shape)}"
+        )
     kind = result._data.dtype.kind
     if kind in "biu":  # torch takes the factors in the dtype of the tensors
         beta, alpha = (bool(beta), bool(alpha)) if kind == "b" else (int(beta), int(alpha))
@@ -270,6 +276,7 @@ def tensordot(a: "Tensor", b: "Tensor", dims: Any = 2) -> "Tensor":
     Raises:
         ShapeError: the sizes of a pair differ.
     """
+    a, b = tensor_of(a, "tensordot"), tensor_of(b, "tensordot")
     left, right = _contracted(a, b, dims)
     x, y = a._data, b._data
     for i, j in zip(left, right, strict=True):

@@ -363,6 +363,7 @@ def binary_cross_entropy_with_logits(
     check_reduction(reduction, "binary_cross_entropy_with_logits")
     x, t = _binary_pair("binary_cross_entropy_with_logits", input, target)
     if pos_weight is not None:
+        pos_weight = tensor_of(pos_weight, "binary_cross_entropy_with_logits")
         pos_weight = cast(pos_weight, x._data.dtype).expand(x._data.shape)
     if weight is None:
         return apply(BinaryCrossEntropyWithLogits, (x, t, pos_weight), (reduction,))  # type: ignore[no-any-return]

@@ -128,7 +128,7 @@ def masked_fill(input: "Tensor", mask: "Tensor", value: Any) -> "Tensor":
         DTypeError: the mask is not bool.
         ShapeError: the shapes cannot be broadcast together.
     """
-    chosen = _mask(mask, "masked_fill")
+    input, chosen = tensor_of(input, "masked_fill"), _mask(mask, "masked_fill")
     value = _fill_value(input, value, "masked_fill")
     shape = _joint_shape(input, chosen, "masked_fill")
     t = input if input._data.shape == shape else input.expand(*shape)
@@ -150,7 +150,7 @@ def masked_fill_(input: "Tensor", mask: "Tensor", value: Any) -> "Tensor":
 @op()
 def masked_select(input: "Tensor", mask: "Tensor") -> "Tensor":
     """The elements where `mask` is true, in a 1-d tensor; `input` and `mask` are broadcast against each other."""
-    chosen = _mask(mask, "masked_select")
+    input, chosen = tensor_of(input, "masked_select"), _mask(mask, "masked_select")
     shape = _joint_shape(input, chosen, "masked_select")
     t = input if input._data.shape == shape else input.expand(*shape)
     full = backend_of(chosen).xp.broadcast_to(chosen, shape)
@@ -164,6 +164,7 @@ def masked_scatter(input: "Tensor", mask: "Tensor", source: "Tensor") -> "Tensor
     Raises:
         ShapeError: `source` has too few elements, or the shapes cannot be broadcast together.
     """
+    input, source = tensor_of(input, "masked_scatter"), tensor_of(source, "masked_scatter")
     chosen = _mask(mask, "masked_scatter")
     shape = _joint_shape(input, chosen, "masked_scatter")
     full = backend_of(chosen).xp.broadcast_to(chosen, shape)

@@ -347,6 +347,7 @@ def broadcast_to(input: "Tensor", size: Any) -> "Tensor":
 def broadcast_tensors(*tensors: Any) -> tuple["Tensor", ...]:
     """All tensors expanded to the shape in which they meet."""
     given = tuple(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else tensors
+    given = tuple(tensor_of(t, "broadcast_tensors") for t in given)
     shape = broadcast_shapes(*(t._data.shape for t in given))
     return tuple(t if t._data.shape == shape else expand(t, *shape) for t in given)
 

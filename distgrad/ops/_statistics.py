@@ -207,6 +207,9 @@ def bincount(input: "Tensor", weights: Any = None, minlength: int = 0) -> "Tenso
         raise ShapeError(
             f"bincount: expected a 1-d tensor of integers >= 0, got shape {list(x.shape)} of {OF_NUMPY[x.dtype]}"
         )
-    found = xp.bincount(x, None if weights is None else weights._data, minlength)
-    wanted = "int64" if weights is None else "float32" if weights._data.dtype == "float32" else "float64"
+    w = None if weights is None else tensor_of(weights, "bincount")._data
+    if w is not None and w.shape != x.shape:
+        raise ShapeError(f"bincount: expected weights of the input's shape {list(x.shape)}, got {list(w.shape)}")
+    found = xp.bincount(x, w, minlength)
+    wanted = "int64" if w is None else "float32" if w.dtype == "float32" else "float64"
     return wrap_result(found.astype(wanted), x)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 import distgrad
@@ -29,6 +30,8 @@ MASK = distgrad.zeros(2, 5, dtype=distgrad.bool)
         (lambda: distgrad.cov(X, fweights=INDEX), "cov: expected fweights of shape [4], got [2]"),
         (lambda: distgrad.corrcoef(X.unsqueeze(0)), "cov: expected 2 dimensions at most"),
         (lambda: distgrad.block_diag(X, X.unsqueeze(0)), "block_diag: expected tensors of 2 dimensions at most"),
+        (lambda: distgrad.addmm(X.unsqueeze(0), X, X.t()), "broadcast to the product's shape [3, 3], got [1, 3, 4]"),
+        (lambda: distgrad.bincount(INDEX, ROW), "bincount: expected weights of the input's shape [2], got [4]"),
         (lambda: F.bilinear(X, X, X), "bilinear: expected a weight of 3 dimensions, got shape [3, 4]"),
         (lambda: F.triplet_margin_loss(X, ROW, X), "triplet_margin_loss: expected tensors of one number of dim"),
         (lambda: F.cosine_embedding_loss(X, ROW, distgrad.ones(3)), "got [3] with [3, 4] and [4]"),
@@ -37,6 +40,28 @@ MASK = distgrad.zeros(2, 5, dtype=distgrad.bool)
 def test_shapes_that_do_not_fit(call: Callable[[], Any], words: str) -> None:
     with pytest.raises(ShapeError, match=re.escape(words)):
         call()
+
+
+@pytest.mark.parametrize("wrong", ["text", [1.0], {"a": 1}], ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda wrong: F.conv2d(X.reshape(1, 1, 3, 4), distgrad.ones(1, 1, 1, 1), wrong),
+        lambda wrong: F.cross_entropy(X, distgrad.zeros(3).long(), wrong),
+        lambda wrong: F.binary_cross_entropy_with_logits(X, X, pos_weight=wrong),
+        lambda wrong: distgrad.addmm(wrong, X, X.t()),
+        lambda wrong: distgrad.masked_fill(wrong, MASK, 0.0),
+        lambda wrong: distgrad.masked_scatter(X, X > 0, wrong),
+        lambda wrong: distgrad.index_select(wrong, 0, INDEX),
+        lambda wrong: distgrad.put(X, INDEX, wrong),
+        lambda wrong: distgrad.bincount(INDEX, wrong),
+        lambda wrong: distgrad.tensordot(X, wrong),
+        lambda wrong: distgrad.broadcast_tensors(X, wrong),
+    ],
+)
+def test_what_is_no_tensor_is_named_in_every_place(call: Callable[[Any], Any], wrong: Any) -> None:
+    with pytest.raises(TypeError, match=f"expected a Tensor, got {type(wrong).__name__}"):
+        call(wrong)
 
 
 @pytest.mark.parametrize("dim", ["a", 1.0, [0.5]])
@@ -67,3 +92,10 @@ def test_the_spread_of_one_number() -> None:
     one = distgrad.tensor(3.0)
     assert one.var(correction=0).item() == 0.0 and one.std(correction=0).item() == 0.0
     assert one.var().isnan().item()
+
+
+def test_arrays_count_as_tensors_beside_tensors() -> None:
+    image, one = distgrad.ones(1, 2, 3, 3), distgrad.ones(2, 2, 1, 1)
+    assert F.conv2d(image, one, np.array([1.0, 2.0], np.float32))[0, :, 0, 0].tolist() == [3.0, 4.0]
+    loss = F.cross_entropy(distgrad.zeros(1, 2), distgrad.tensor([1]), np.array([0.0, 1.0], np.float32))
+    assert loss.item() == pytest.approx(np.log(2))
