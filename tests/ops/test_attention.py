@@ -27,7 +27,7 @@ def test_blocks_do_not_show(causal: bool, monkeypatch: pytest.MonkeyPatch) -> No
     rng = np.random.default_rng(0)
     q, k, v, g = (rng.standard_normal((2, 3, n, 4)) for n in (13, 17, 17, 13))
     whole = _run(q, k, v, g, is_causal=causal)
-    monkeypatch.setattr(_attention, "BLOCK", 40)
+    monkeypatch.setattr(_attention.NumpySteps, "block", 40)
     monkeypatch.setattr(_attention, "_CAUSAL_ROWS", 3)
     for a, b in zip(_run(q, k, v, g, is_causal=causal), whole, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-12)

@@ -22,7 +22,13 @@ _KEPT = 2  # weights are kept if a row of them is at most so many times as long 
 
 
 class Steps(Protocol):
-    """What a block is computed with."""
+    """What a block is computed with.
+
+    Attributes:
+        block: scores of a block, at most, unless one row has more.
+    """
+
+    block: int
 
     def product(self, x: Array, y: Array, out: Array) -> None:
         """``out = x @ y``, stacks of matrices."""
@@ -46,6 +52,8 @@ class Steps(Protocol):
 
 class NumpySteps:
     """`Steps` by NumPy."""
+
+    block = BLOCK
 
     def product(self, x: Array, y: Array, out: Array) -> None:
         """``out = x @ y``."""
@@ -94,15 +102,15 @@ def _slices(n: int, step: int) -> list[slice]:
     return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
 
-def _blocks(shape: tuple[int, ...], keys: int, causal: bool) -> Iterator[_Block]:
+def _blocks(shape: tuple[int, ...], keys: int, causal: bool, size: int) -> Iterator[_Block]:
     """All blocks; those of the same samples and heads from the last rows to the first."""
     samples, heads, length = shape[:3]
-    rows = min(length, max(1, BLOCK // max(keys, 1)))
+    rows = min(length, max(1, size // max(keys, 1)))
     if causal:
         rows = min(rows, _CAUSAL_ROWS)
     one = max(rows * keys, 1)
-    for sample in _slices(samples, max(1, BLOCK // (one * max(heads, 1)))):
-        for head in _slices(heads, max(1, BLOCK // one)):
+    for sample in _slices(samples, max(1, size // (one * max(heads, 1)))):
+        for head in _slices(heads, max(1, size // one)):
             for part in reversed(_slices(length, max(rows, 1))):
                 yield _Block(sample, head, part, min(part.stop, keys) if causal else keys)
 
@@ -221,7 +229,7 @@ class BlockAttention:
         out = _empty_like(q, v.shape[3])
         lse = np.empty((*q.shape[:3], 1), dtype=q.dtype)
         kept: list[Array] | None = [] if k.shape[2] <= _KEPT * (q.shape[3] + v.shape[3]) else None
-        for block in _blocks(q.shape, k.shape[2], causal):
+        for block in _blocks(q.shape, k.shape[2], causal, self._steps.block):
             shape = *lse[block.queries].shape[:3], block.keys
             weights = scratch("attention.weights", shape, q.dtype) if kept is None else np.empty(shape, dtype=q.dtype)
             lse[block.queries] = self._weights(q, k, mask, causal, scale, block, weights)
@@ -254,7 +262,7 @@ class BlockAttention:
         steps = self._steps
         kept, out, lse = saved or self.forward(q, k, v, mask, keep, causal, scale, p)[1]
         inner = np.vecdot(g, out)[..., None] if kept is None else None
-        for number, block in enumerate(_blocks(q.shape, k.shape[2], causal)):
+        for number, block in enumerate(_blocks(q.shape, k.shape[2], causal, self._steps.block)):
             weights = kept[number] if kept else self._weights_again(q, k, lse, mask, causal, scale, block)
             # The first block of its samples and heads sees all keys.
             put = steps.product if block.rows.stop == q.shape[2] else steps.add_product

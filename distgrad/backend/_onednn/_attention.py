@@ -8,6 +8,7 @@ import numpy as np
 
 from ..._typing import Array, Shape
 from .._numpy._attention import Steps
+from .._numpy._scratch import BLOCK
 from ._core import DST, SRC, WEIGHTS, Family, Primitive, Products, Thread, row_major
 from ._dense import FLOAT32, is_plain
 from ._optim import _ADD, _LINEAR, _OTHER, _Chain
@@ -70,6 +71,8 @@ def _is_block(x: Array) -> bool:
 
 class OneDnnSteps(Family[Steps]):
     """`Steps` that use oneDNN where it is faster."""
+
+    block = 2 * BLOCK  # fewer calls are worth more than the second-level cache
 
     def _product(self, x: Array, y: Array, out: Array, add: bool) -> bool:
         """Whether oneDNN did it."""
