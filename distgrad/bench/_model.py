@@ -50,6 +50,7 @@ class Fits:
         bandwidth: of memory in bytes per second, by how many ranks use it at once (1 and 2).
         alpha: seconds that an all-reduce of two ranks takes beside the bytes.
         alpha_shared: the same where the two ranks share one core.
+        alpha_beside: seconds by which it lengthens what two ranks compute meanwhile, each on one core.
         beta: pairs of footprint and seconds a byte: two ranks reduce buffers of which they have this many bytes.
     """
 
@@ -57,6 +58,7 @@ class Fits:
     bandwidth: dict[int, float]
     alpha: float
     alpha_shared: float
+    alpha_beside: float
     beta: tuple[tuple[int, float], ...]
 
     def seconds_a_byte(self, footprint: float) -> float:
@@ -208,6 +210,8 @@ def _play_step(record: Record, fits: Fits, cluster: Cluster, terms: Terms) -> tu
         end = max(backward, play(staged))
     else:  # the core that would communicate is one that backward needs
         end = backward + busy
+        if cluster.overlap and terms.latency:  # and each bucket waits for its turn on it
+            end += len(pieces) * fits.alpha_beside * max(1.0, cluster.ranks_per_node / fits.cores)
     follow = _broadcast_seconds(record, fits, cluster, terms)
     return forward + end + optimizer + follow, compute, busy + follow
 

@@ -21,6 +21,8 @@ from ._workloads import WORKLOADS, train_step
 
 FOOTPRINTS = tuple(1 << power for power in range(16, 27))  # 64 KiB to 64 MiB
 ALPHA_BYTES = 4096
+OTHER_BYTES = 8 << 20  # of other memory that a step uses between the writing of gradients and their reduction
+PAIRS = 15  # of steps with and without an all-reduce
 RECORDED_STEPS = 5  # steps whose gradients' times are taken; their median counts
 
 
@@ -51,33 +53,76 @@ def measure(
 
 
 def measure_all_reduce(group: Communicator) -> dict[str, Any]:
-    """Fits of two ranks: alpha on cores of their own and on one core, beta by footprint. A collective call."""
-    alpha = time_all_reduce(group, ALPHA_BYTES)
+    """What all-reduces of two ranks cost, as `Fits` holds it. A collective call."""
+    alpha = meeting_seconds(group)
     points = []
     for footprint in FOOTPRINTS:
-        seconds = time_all_reduce(group, footprint)
+        seconds = reducing_seconds(group, footprint)
         points.append([footprint, max(seconds - alpha, 0.0) / footprint])
-    shared = _on_one_core(group, lambda: time_all_reduce(group, ALPHA_BYTES))
-    return {"alpha": alpha, "alpha_shared": shared, "beta": points}
+    shared = _on_one_core(group, lambda: meeting_seconds(group))
+    return {"alpha": alpha, "alpha_shared": shared, "alpha_beside": seconds_beside(group), "beta": points}
 
 
-def time_all_reduce(group: Communicator, nbytes: int, rounds: int = 9) -> float:
-    """Seconds of a mean over the ranks, in memory of the communicator; the median of a few blocks."""
-    buffer: Array = group.empty(nbytes // 4, np.float32)
+def meeting_seconds(group: Communicator) -> float:
+    """Seconds of a mean of a few bytes over the ranks; the median of a few blocks."""
+    buffer: Array = group.empty(ALPHA_BYTES // 4, np.float32)
     buffer[...] = 0
     samples = []
-    repeats = 1
-    for turn in range(rounds + 2):
+    for _ in range(9):
         group.barrier()
         started = time.perf_counter()
-        for _ in range(repeats):
+        for _ in range(100):
             group.all_reduce(buffer, ReduceOp.AVG)
-        seconds = slowest(group, time.perf_counter() - started) / repeats
-        if turn < 2:
-            repeats = min(max(round(5e-3 / seconds), 1), 200)
-        else:
-            samples.append(seconds)
+        samples.append(slowest(group, time.perf_counter() - started) / 100)
     return summarise(samples).median
+
+
+def reducing_seconds(group: Communicator, nbytes: int) -> float:
+    """Seconds by which a mean over the ranks lengthens a step.
+
+    As in training, each rank has written its buffer before, has used other memory since, and reads the result: moving
+    bytes from one core's caches to another's is what an all-reduce of a few MiB consists of.
+    """
+    buffer: Array = group.empty(nbytes // 4, np.float32)
+    other = np.zeros(OTHER_BYTES // 4, np.float32)
+
+    def step(reduce: bool) -> float:
+        buffer[...] = 1
+        np.add(other, 1, out=other)
+        group.barrier()
+        started = time.perf_counter()
+        if reduce:
+            group.all_reduce(buffer, ReduceOp.AVG)
+        np.add.reduce(buffer)
+        return slowest(group, time.perf_counter() - started)
+
+    return _difference(step)
+
+
+def seconds_beside(group: Communicator) -> float:
+    """Seconds by which a mean of a few bytes in the background lengthens what each rank computes meanwhile."""
+    buffer: Array = group.empty(ALPHA_BYTES // 4, np.float32)
+    buffer[...] = 0
+    factor = np.ones((192, 192), np.float32)
+    product = np.empty_like(factor)
+
+    def step(reduce: bool) -> float:
+        group.barrier()
+        started = time.perf_counter()
+        work = group.start_all_reduce(buffer, ReduceOp.AVG) if reduce else None
+        for _ in range(60):  # some 10 ms
+            np.matmul(factor, factor, out=product)
+        if work is not None:
+            work.wait()
+        return slowest(group, time.perf_counter() - started)
+
+    return _difference(step)
+
+
+def _difference(step: Callable[[bool], float]) -> float:
+    """The median of ``step(True) - step(False)``, taken in turn; not below 0."""
+    samples = [step(True) - step(False) for _ in range(PAIRS)]
+    return max(summarise(samples).median, 0.0)
 
 
 def _on_one_core(group: Communicator, call: Callable[[], float]) -> float:
@@ -186,6 +231,7 @@ def fits_of(profile: dict[str, Any]) -> Fits:
         bandwidth=bandwidth,
         alpha=fit["alpha"],
         alpha_shared=fit["alpha_shared"],
+        alpha_beside=fit["alpha_beside"],
         beta=tuple((int(footprint), float(seconds)) for footprint, seconds in fit["beta"]),
     )
 

@@ -19,7 +19,14 @@ RECORD = Record(
     steps={1: (0.060,) * 5, 2: (0.060,) * 5},
 )
 # An all-reduce of two ranks: 1 ms and 4 ms per MiB. Two ranks have twice the bandwidth of one.
-FITS = Fits(cores=4, bandwidth={1: 10e9, 2: 20e9}, alpha=0.001, alpha_shared=0.002, beta=((1024, 0.004 / MIB),))
+FITS = Fits(
+    cores=4,
+    bandwidth={1: 10e9, 2: 20e9},
+    alpha=0.001,
+    alpha_shared=0.002,
+    alpha_beside=0.003,
+    beta=((1024, 0.004 / MIB),),
+)
 
 
 def test_buckets_wait_for_the_link_in_their_order() -> None:
@@ -59,8 +66,12 @@ def test_overlap_hides_all_but_the_last_bucket() -> None:
 
 
 def test_overlap_hides_nothing_where_backward_needs_all_cores() -> None:
-    prediction = predict(RECORD, replace(FITS, cores=2), Cluster(1, 2, bucket_bytes=MIB, overlap=True))
-    assert prediction.step == pytest.approx(0.075, rel=0.01)
+    """Each of the 3 buckets waits for its turn, besides: on 4 ranks, twice as long."""
+    on_two = replace(FITS, cores=2)
+    buckets = Cluster(1, 2, bucket_bytes=MIB, overlap=True)
+    assert predict(RECORD, on_two, buckets).step == pytest.approx(0.075 + 3 * 0.003, rel=0.01)
+    taking_turns = predict(RECORD, on_two, replace(buckets, ranks_per_node=4))
+    assert taking_turns.step == pytest.approx(0.120 + 3 * (2 * 0.002 + 0.008 + 2 * 0.003), rel=0.01)
 
 
 def test_more_ranks_than_cores_take_turns() -> None:

@@ -25,7 +25,7 @@ def part(ranks: int) -> dict[str, Any]:
         "bandwidth": {str(ranks): 1e10 * ranks},
         "records": {"mlp": {**record, "steps": [0.06, 0.06], "broadcasts": 0, "on_gpu": False}},
     }
-    fit = {"alpha": 1e-5, "alpha_shared": 1e-4, "beta": [[1024, 1e-10], [64 * MIB, 1e-10]]}
+    fit = {"alpha": 1e-5, "alpha_shared": 1e-4, "alpha_beside": 1e-3, "beta": [[1024, 1e-10], [64 * MIB, 1e-10]]}
     return {**found, "all_reduce": fit} if ranks == 2 else found
 
 
