@@ -9,9 +9,9 @@ import numpy as np
 from ..._typing import Array, Shape
 from .._numpy._attention import Steps
 from .._numpy._scratch import BLOCK
+from ._chain import ADD, LINEAR, OTHER, Chain
 from ._core import DST, SRC, WEIGHTS, Family, Primitive, Products, Thread, row_major
 from ._dense import FLOAT32, is_plain
-from ._optim import _ADD, _LINEAR, _OTHER, _Chain
 from ._softmax import SOFTMAX, SoftmaxBackward
 
 _EXP = 0x2A
@@ -29,7 +29,7 @@ class _Product(Products):
         super().__init__(local)
         library = local.library
         layouts = [library.layout(*each) for each in (x, y, out)]
-        chain = _Chain(library)
+        chain = Chain(library)
         if add:
             chain.add_to_result(1.0)
         about = library.describe("matmul", layouts[0], layouts[1], None, layouts[2], attributes=chain.attributes())
@@ -42,9 +42,9 @@ class _Exps:
     def __init__(self, local: Thread, shape: Shape, hidden: Shape, scale: float) -> None:
         library = local.library
         stack, other = library.layout(shape, row_major(shape)), library.layout(hidden, row_major(hidden))
-        chain = _Chain(library).function(_LINEAR, scale, 0).function(_EXP, 0, 0)
-        about = library.describe("binary", c_int(_ADD), stack, other, stack, attributes=chain.attributes())
-        self.run = Primitive(local, about, {SRC: stack, _OTHER: other, DST: stack})
+        chain = Chain(library).function(LINEAR, scale, 0).function(_EXP, 0, 0)
+        about = library.describe("binary", c_int(ADD), stack, other, stack, attributes=chain.attributes())
+        self.run = Primitive(local, about, {SRC: stack, OTHER: other, DST: stack})
 
 
 @functools.lru_cache(8)

@@ -5,54 +5,18 @@ element's bits must not depend on how many others are updated with it, for optim
 """
 
 from collections.abc import Sequence
-from ctypes import c_float, c_int, c_int32
+from ctypes import c_int
 
 import numpy as np
 
 from ..._typing import Array
 from .._kernels import OptimKernels
+from ._chain import ADD, LINEAR, MULTIPLY, OTHER, Chain
 from ._core import DST, SRC, Core, Family, Primitive, Thread, address_of, memory_without_place
 from ._dense import FLOAT32
-from ._library import Handle, Library
 
-_ADD, _MULTIPLY = 0x1FFF0, 0x1FFF1
-_SQRT, _LINEAR, _POWER = 0x25, 0x26, 0x30
-_OTHER = 2  # the second factor
+_SQRT, _POWER = 0x25, 0x30
 BLOCK = 1 << 16  # elements of each of four arrays, which together fill a second-level cache of 1 MiB
-
-
-class _Chain:
-    """What follows a binary operation, in order; `arguments` are what it reads."""
-
-    def __init__(self, library: Library) -> None:
-        self._library = library
-        self._list = library.create("post_ops")
-        self._length = 0
-        self.arguments: list[int] = []
-
-    def _append(self, kind: str, *options: object) -> "_Chain":
-        self._library.call(f"post_ops_append_{kind}", self._list, *options)
-        self._length += 1
-        return self
-
-    def binary(self, algorithm: int, layout: Handle) -> "_Chain":
-        """With an array: a sum or a product."""
-        self.arguments.append(32768 * (self._length + 1) | _OTHER)
-        return self._append("binary", c_int(algorithm), layout)
-
-    def function(self, algorithm: int, alpha: float, beta: float) -> "_Chain":
-        """sqrt(x), alpha x + beta, or alpha x ** beta."""
-        return self._append("eltwise", c_int(algorithm), c_float(alpha), c_float(beta))
-
-    def add_to_result(self, factor: float) -> "_Chain":
-        """Plus a multiple of what the result's memory holds."""
-        return self._append("sum", c_float(factor), c_int32(0), c_int(0))
-
-    def attributes(self) -> Handle:
-        """For the description of the primitive."""
-        made = self._library.attributes()
-        self._library.call("primitive_attr_set_post_ops", made, self._list)
-        return made
 
 
 class _Adam:
@@ -68,19 +32,19 @@ class _Adam:
         blend1, blend2 = (one, _number(1 - beta1)), (one, _number(1 - beta2))
 
         # m = g (1 - beta1) + beta1 m
-        chain = _Chain(library).add_to_result(beta1)
-        about = library.describe("binary", c_int(_MULTIPLY), many, one, many, attributes=chain.attributes())
-        average = Primitive(local, about, {}, {_OTHER: blend1}, {SRC: g, DST: m})
+        chain = Chain(library).add_to_result(beta1)
+        about = library.describe("binary", c_int(MULTIPLY), many, one, many, attributes=chain.attributes())
+        average = Primitive(local, about, {}, {OTHER: blend1}, {SRC: g, DST: m})
         # v = g g (1 - beta2) + beta2 v
-        chain = _Chain(library).binary(_MULTIPLY, one).add_to_result(beta2)
-        about = library.describe("binary", c_int(_MULTIPLY), many, many, many, attributes=chain.attributes())
-        square = Primitive(local, about, {}, {chain.arguments[0]: blend2}, {SRC: g, _OTHER: g, DST: v})
+        chain = Chain(library).binary(MULTIPLY, one).add_to_result(beta2)
+        about = library.describe("binary", c_int(MULTIPLY), many, many, many, attributes=chain.attributes())
+        square = Primitive(local, about, {}, {chain.arguments[0]: blend2}, {SRC: g, OTHER: g, DST: v})
         # p = (p + m factor / (sqrt(v correction) + eps)) shrink
-        chain = _Chain(library).function(_SQRT, 0, 0).function(_LINEAR, 1, eps).function(_POWER, 1, -1)
-        chain.binary(_MULTIPLY, many).binary(_MULTIPLY, one).binary(_ADD, many).binary(_MULTIPLY, one)
-        about = library.describe("binary", c_int(_MULTIPLY), many, one, many, attributes=chain.attributes())
+        chain = Chain(library).function(_SQRT, 0, 0).function(LINEAR, 1, eps).function(_POWER, 1, -1)
+        chain.binary(MULTIPLY, many).binary(MULTIPLY, one).binary(ADD, many).binary(MULTIPLY, one)
+        about = library.describe("binary", c_int(MULTIPLY), many, one, many, attributes=chain.attributes())
         third, fourth, fifth, sixth = chain.arguments
-        own = {_OTHER: correction, fourth: factor, sixth: shrink}
+        own = {OTHER: correction, fourth: factor, sixth: shrink}
         descend = Primitive(local, about, {}, own, {SRC: v, third: m, fifth: p, DST: p})
         self._passes = average, square, descend
 
