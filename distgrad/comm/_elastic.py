@@ -31,7 +31,7 @@ from ._topology import Topology
 from ._tree import Tree, add_along
 from ._types import Options, ReduceOp
 from ._wait import Patience
-from .diagnosis._meeting import WireMeeting
+from .diagnosis._meeting import Deadline, WireMeeting
 
 _MEETING_TAG = 32002  # apart from the tags that users choose
 
@@ -141,7 +141,7 @@ class ElasticCommunicator(MpiCommunicator):
         Returns:
             The same on every live rank. After False, nothing of the attempt counts: `rank` and `size` are others now.
         """
-        flags = self._agree(went_well)
+        flags = self._agree(went_well, Deadline(self.rank, "an agreement of all ranks", self.options.timeout).look)
         if went_well:
             self._wreck = None
         if flags != _WENT_WELL | _COMPLETE:
@@ -154,16 +154,7 @@ class ElasticCommunicator(MpiCommunicator):
         Returns:
             False where others were not at their end, and waited for this rank: they go on as if it had died.
         """
-        while True:
-            flags = np.array([_WENT_WELL | _COMPLETE], np.intc)
-            try:
-                request = self._comm.Iagree(flags)
-                patience = Patience(self._stop_waiting)
-                while not request.Test():
-                    patience.pause()
-                return bool(flags[0] & _WENT_WELL)
-            except self._mpi.Exception:  # as in `_agree`
-                self._comm.Ack_failed()
+        return bool(self._agree(True, self._stop_waiting) & _WENT_WELL)
 
     def _stop_waiting(self, waited: float) -> None:
         """Let go of those who wait for this rank in a collective, which it will never come to."""
@@ -199,14 +190,23 @@ class ElasticCommunicator(MpiCommunicator):
             self._noticed, self._at = time.monotonic(), time.time()
         return self._noticed
 
-    def _agree(self, went_well: bool) -> int:
-        """The flags that all live ranks have; the same on each of them."""
+    def _agree(self, went_well: bool, look: Callable[[float], None]) -> int:
+        """The flags that all live ranks have; the same on each of them.
+
+        Args:
+            went_well: on this rank.
+            look: called in a long wait; a blocking agreement would keep the core busy, and wait for ever for a rank
+                that is stopped.
+        """
         while True:
             failed = self._comm.Get_failed()
-            flags = _WENT_WELL * went_well | _COMPLETE * (failed.Get_size() == 0)
+            flags = np.array([_WENT_WELL * went_well | _COMPLETE * (failed.Get_size() == 0)], np.intc)
             failed.Free()
             try:
-                return int(self._comm.Agree(flags))
+                request, patience = self._comm.Iagree(flags), Patience(look)
+                while not request.Test():
+                    patience.pause()
+                return int(flags[0])
             except self._mpi.Exception:  # on all live ranks alike: one has died that not all knew of
                 self._notice()
                 self._comm.Ack_failed()

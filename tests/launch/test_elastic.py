@@ -79,6 +79,15 @@ def test_a_sum_that_one_survivor_has_and_the_other_has_not(bug: str) -> None:
     assert "rank 1 died" in outcome.output or bug != "sound"
 
 
+@needs_openmpi
+def test_a_rank_that_is_stopped_before_it_agrees() -> None:
+    script = str(Path(__file__).parent / "elastic_split.py")
+    job = [ELASTIC[0].python, "-m", "distgrad.launch", "--elastic", "--timeout", "2", "-n", "3", script, "stopped"]
+    outcome = run_job(job, 60.0)
+    assert not outcome.timed_out and outcome.left == [] and outcome.code != 0, outcome.output
+    assert "gave up waiting in an agreement of all ranks" in outcome.last_line
+
+
 def outcome_of(chaos: str, ranks: int = 3, mpis: Sequence[Mpi] = ELASTIC) -> tuple[int, str]:
     outcome = run_job(command(Plan("mlp", ranks, chaos, ()), mpis[0]), DEADLINE)
     assert not outcome.timed_out and outcome.left == [], outcome.output
