@@ -41,7 +41,7 @@ class Inbox:
     """
 
     def __init__(self) -> None:
-        self.token = f"distgrad-launch-{os.urandom(8).hex()}"
+        self.token = f"distgrad-launch-{_here()}-{os.urandom(8).hex()}"
         self._path: str | None = None
         if sys.platform == "linux":
             self._file = os.memfd_create(self.token, os.MFD_CLOEXEC)
@@ -92,6 +92,29 @@ def open_inbox(address: str) -> int | None:
             return file
         os.close(file)
     return None
+
+
+def is_gone(address: str) -> bool:
+    """Whether the launcher's parent whose inbox this was has ended, as far as can be seen from this host.
+
+    mpirun is told when its parent dies, but MPICH's ignores the signal in the first milliseconds of its life, and would
+    start ranks for which nobody waits.
+    """
+    if not _here() or f"-{_here()}-" not in address:
+        return False
+    file = open_inbox(address)
+    if file is not None:
+        os.close(file)
+    return file is None
+
+
+def _here() -> str:
+    """A word for what /proc shows to this process: the same for all in one boot of a machine, and in one container."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as boot:
+            return f"{boot.read(8)}{os.stat('/proc/self/ns/pid').st_ino:x}"
+    except OSError:
+        return ""
 
 
 def post(report: Report, inbox: int) -> bool:

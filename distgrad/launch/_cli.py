@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from .._environment import job
 from .._lifeline import hold
 from .._pages import page
-from .._reports import KEYBOARD_INTERRUPT_CODE
+from .._reports import KEYBOARD_INTERRUPT_CODE, is_gone
 from ..errors import LaunchError
 from . import _env
 from ._request import Request, parse
@@ -38,6 +38,9 @@ def main(argv: Sequence[str]) -> int:
 def _launch(argv: Sequence[str]) -> int:
     request = parse(argv)
     if request.inbox is not None:
+        if is_gone(request.inbox):
+            print("distgrad.launch: the process that started this job has ended; this rank ends, too", file=sys.stderr)
+            return 1
         hold(request.inbox.rpartition(":")[2], job.rank)
     if job.in_mpi_job and request.inbox is None:
         _check_inside_a_job(request)

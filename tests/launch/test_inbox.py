@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from distgrad import _reports
-from distgrad._reports import Inbox, Report, open_inbox, post, post_beginning, post_done, post_summary
+from distgrad._reports import Inbox, Report, is_gone, open_inbox, post, post_beginning, post_done, post_summary
 from tests.jobs import clean_environment
 
 LATE, EARLY = Report(0, 2.0, False, 1, "later\nlines"), Report(3, 1.0, False, 3, "é first")
@@ -88,3 +88,23 @@ def test_nothing_has_a_name() -> None:
     assert inbox.address.startswith(f"/proc/{os.getpid()}/fd/")
     inbox.close()
     assert open_inbox(inbox.address) is None
+
+
+def test_an_ended_launcher_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A rank that starts when it has gone ends before its script; on another host, nothing can be said."""
+    if sys.platform != "linux":
+        pytest.skip("the inbox is found through /proc")
+    inbox = Inbox()
+    assert not is_gone(inbox.address)
+    ask = "from distgrad._reports import Inbox; print(Inbox().address)"
+    env = clean_environment()
+    address = subprocess.run([sys.executable, "-c", ask], env=env, stdout=subprocess.PIPE, text=True).stdout.strip()
+    assert is_gone(address)
+    script = tmp_path / "script.py"
+    script.write_text("print('trains')")
+    command = [sys.executable, "-m", "distgrad.launch", "--inbox", address, str(script)]
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1 and ended.stdout == "" and "has ended; this rank ends, too" in ended.stderr
+    monkeypatch.setattr(_reports, "_here", lambda: "another")
+    assert not is_gone(address)
+    inbox.close()
