@@ -23,6 +23,7 @@ FOOTPRINTS = tuple(1 << power for power in range(16, 27))  # 64 KiB to 64 MiB
 ALPHA_BYTES = 4096
 OTHER_BYTES = 8 << 20  # of other memory that a step uses between the writing of gradients and their reduction
 PAIRS = 15  # of steps with and without an all-reduce
+TURNS = 5  # in which all ranks take steps, and one alone
 RECORDED_STEPS = 5  # steps whose gradients' times are taken; their median counts
 
 
@@ -141,7 +142,8 @@ def record(group: Communicator, name: str, seconds: float, device: str) -> dict[
     """Steps of a workload without communication, on all ranks at once. A collective call.
 
     Returns:
-        What `Record` holds, with the seconds of every step of every rank.
+        What `Record` holds, with the seconds of every step of every rank; "single" are those of rank 0 while the others
+        waited, in turn with them.
     """
     program = build(name, WORKLOADS[name].batch, device, group.rank)
     parameters = list(program.model.parameters())
@@ -158,13 +160,24 @@ def record(group: Communicator, name: str, seconds: float, device: str) -> dict[
     for _ in range(3):
         step()
     phases = [_phases(program, parameters, optimizer, synchronised) for _ in range(RECORDED_STEPS)]
+
+    def timed(duration: float) -> list[float]:
+        taken: list[float] = []
+        end = time.perf_counter() + duration
+        while time.perf_counter() < end or not taken:
+            started = synchronised()
+            step()
+            taken.append(synchronised() - started)
+        return taken
+
     steps: list[float] = []
-    group.barrier()
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(steps) < 5:
-        started = synchronised()
-        step()
-        steps.append(synchronised() - started)
+    single: list[float] = []
+    for _ in range(TURNS):
+        group.barrier()
+        steps += timed(seconds / TURNS)
+        group.barrier()
+        if group.size > 1 and group.rank == 0:
+            single += timed(seconds / TURNS / 2)
     typical = sorted(phases, key=lambda phase: sum(phase[:3]))[len(phases) // 2]
     forward, backward, update, ready = typical
     scale = summarise(steps).median / (forward + backward + update)  # the hooks took time, too
@@ -174,6 +187,7 @@ def record(group: Communicator, name: str, seconds: float, device: str) -> dict[
         "optimizer": scale * update,
         "ready": [[shape, scale * moment] for shape, moment in ready],
         "steps": [value for values in group.all_gather_object(thinned(steps)) for value in values],
+        "single": group.broadcast_object(thinned(single)),
         "broadcasts": buffer_bytes(program.model),
         "on_gpu": device == "cuda",
     }
@@ -181,7 +195,7 @@ def record(group: Communicator, name: str, seconds: float, device: str) -> dict[
 
 def thinned(samples: Sequence[float]) -> list[float]:
     """A thousand of the samples at most, evenly spread over the time in which they were taken."""
-    return list(samples[:: -(-len(samples) // 1000)])
+    return list(samples[:: -(-len(samples) // 1000) or 1])
 
 
 def buffer_bytes(model: Any) -> int:
@@ -259,6 +273,9 @@ def record_of(profile: dict[str, Any], name: str) -> Record:
 def merge(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """One profile from those of jobs of one and of two ranks. Phases and gradients are those of the smallest job.
 
+    A machine's speed drifts between jobs: steps of a larger job are expressed in the unit of the smallest one's, by
+    what one of its ranks took alone.
+
     Args:
         parts: each with "ranks", "machine", and what `measure` returns.
     """
@@ -268,9 +285,15 @@ def merge(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
         if "all_reduce" in part:
             merged["all_reduce"] = part["all_reduce"]
         for name, found in part["records"].items():
-            steps = {str(part["ranks"]): found["steps"]}
+            ranks = str(part["ranks"])
             if name in merged["records"]:
-                merged["records"][name]["steps"].update(steps)
+                record = merged["records"][name]["steps"]
+                unit = _median_of(next(iter(record.values()))) / _median_of(found["single"])
+                record[ranks] = [unit * seconds for seconds in found["steps"]]
             else:
-                merged["records"][name] = {**found, "steps": steps}
+                merged["records"][name] = {**found, "steps": {ranks: found["steps"]}}
     return merged
+
+
+def _median_of(samples: Sequence[float]) -> float:
+    return summarise(samples).median

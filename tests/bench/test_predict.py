@@ -19,11 +19,12 @@ def part(ranks: int) -> dict[str, Any]:
     """What a job of this many ranks measures: a step of 60 ms with a gradient of 8 MiB."""
     machine = {"cpu": "a", "cores": 2, "python": "3", "numpy": "2", "blas": ["b"]}
     record = {"forward": 0.02, "backward": 0.03, "optimizer": 0.01, "ready": [[[2 * MIB], 0.03]]}
+    steps = {"steps": [0.06, 0.06], "single": [] if ranks == 1 else [0.06]}
     found = {
         "ranks": ranks,
         "machine": machine,
         "bandwidth": {str(ranks): 1e10 * ranks},
-        "records": {"mlp": {**record, "steps": [0.06, 0.06], "broadcasts": 0, "on_gpu": False}},
+        "records": {"mlp": {**record, **steps, "broadcasts": 0, "on_gpu": False}},
     }
     fit = {"alpha": 1e-5, "alpha_shared": 1e-4, "alpha_beside": 1e-3, "beta": [[1024, 1e-10], [64 * MIB, 1e-10]]}
     return {**found, "all_reduce": fit} if ranks == 2 else found
@@ -58,6 +59,14 @@ def test_profiles_of_one_and_two_ranks_are_needed() -> None:
         _profile.fits_of(_profile.merge([part(1)]))
     with pytest.raises(BenchError, match="expected a record of 'gpt'"):
         _profile.record_of(merged, "gpt")
+
+
+def test_a_machine_that_was_slower_in_the_second_job_is_no_slowdown() -> None:
+    """All its steps took twice as long, and those of two ranks a tenth more than those of one."""
+    second = part(2)
+    second["records"]["mlp"] |= {"steps": [0.132, 0.132], "single": [0.12]}
+    merged = _profile.merge([second, part(1)])
+    assert _profile.record_of(merged, "mlp").steps[2] == pytest.approx((0.066, 0.066))
 
 
 def test_the_knee_is_the_first_size_below_the_floor() -> None:
