@@ -100,7 +100,8 @@ def is_gone(address: str) -> bool:
     mpirun is told when its parent dies, but MPICH's ignores the signal in the first milliseconds of its life, and would
     start ranks for which nobody waits.
     """
-    if not _here() or f"-{_here()}-" not in address:
+    here = _here()
+    if not here or f"-{here}-" not in address:
         return False
     file = open_inbox(address)
     if file is not None:

@@ -160,24 +160,7 @@ def record(group: Communicator, name: str, seconds: float, device: str) -> dict[
     for _ in range(3):
         step()
     phases = [_phases(program, parameters, optimizer, synchronised) for _ in range(RECORDED_STEPS)]
-
-    def timed(duration: float) -> list[float]:
-        taken: list[float] = []
-        end = time.perf_counter() + duration
-        while time.perf_counter() < end or not taken:
-            started = synchronised()
-            step()
-            taken.append(synchronised() - started)
-        return taken
-
-    steps: list[float] = []
-    single: list[float] = []
-    for _ in range(TURNS):
-        group.barrier()
-        steps += timed(seconds / TURNS)
-        group.barrier()
-        if group.size > 1 and group.rank == 0:
-            single += timed(seconds / TURNS / 2)
+    steps, single = _in_turn(group, step, synchronised, seconds)
     typical = sorted(phases, key=lambda phase: sum(phase[:3]))[len(phases) // 2]
     forward, backward, update, ready = typical
     scale = summarise(steps).median / (forward + backward + update)  # the hooks took time, too
@@ -191,6 +174,31 @@ def record(group: Communicator, name: str, seconds: float, device: str) -> dict[
         "broadcasts": buffer_bytes(program.model),
         "on_gpu": device == "cuda",
     }
+
+
+def _in_turn(
+    group: Communicator, step: Callable[[], None], now: Callable[[], float], seconds: float
+) -> tuple[list[float], list[float]]:
+    """Seconds of this rank's steps while all take steps, and on rank 0 while the others wait. A collective call."""
+
+    def timed(duration: float) -> list[float]:
+        taken: list[float] = []
+        end = now() + duration
+        while now() < end or not taken:
+            started = now()
+            step()
+            taken.append(now() - started)
+        return taken
+
+    steps: list[float] = []
+    single: list[float] = []
+    for _ in range(TURNS):
+        group.barrier()
+        steps += timed(seconds / TURNS)
+        group.barrier()
+        if group.size > 1 and group.rank == 0:
+            single += timed(seconds / TURNS / 2)
+    return steps, single
 
 
 def thinned(samples: Sequence[float]) -> list[float]:
@@ -288,12 +296,8 @@ def merge(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
             ranks = str(part["ranks"])
             if name in merged["records"]:
                 record = merged["records"][name]["steps"]
-                unit = _median_of(next(iter(record.values()))) / _median_of(found["single"])
+                unit = summarise(next(iter(record.values()))).median / summarise(found["single"]).median
                 record[ranks] = [unit * seconds for seconds in found["steps"]]
             else:
                 merged["records"][name] = {**found, "steps": {ranks: found["steps"]}}
     return merged
-
-
-def _median_of(samples: Sequence[float]) -> float:
-    return summarise(samples).median

@@ -262,7 +262,7 @@ class BlockAttention:
         steps = self._steps
         kept, out, lse = saved or self.forward(q, k, v, mask, keep, causal, scale, p)[1]
         inner = np.vecdot(g, out)[..., None] if kept is None else None
-        for number, block in enumerate(_blocks(q.shape, k.shape[2], causal, self._steps.block)):
+        for number, block in enumerate(_blocks(q.shape, k.shape[2], causal, steps.block)):
             weights = kept[number] if kept else self._weights_again(q, k, lse, mask, causal, scale, block)
             # The first block of its samples and heads sees all keys.
             put = steps.product if block.rows.stop == q.shape[2] else steps.add_product
