@@ -8,7 +8,7 @@ from .._typing import Array
 from ..autograd._engine import grad
 from ..autograd._node import Node
 from ..autograd._op import Op, apply
-from ..errors import ShapeError
+from ..errors import DTypeError, ShapeError
 from ._activation import relu
 from ._common import tensor_of
 from ._dropout import dropout as drop
@@ -205,6 +205,9 @@ def _layers(
 
 def _check(name: str, x: Any, states: tuple[Any, ...], params: Sequence[Any], batch: int) -> None:
     width = x._data.shape[-1]
+    if x._data.dtype.kind in "iub":
+        wanted = params[0].dtype
+        raise DTypeError(f"{name}: expected an input of the weights' dtype {wanted}, got {x.dtype}; use .float()")
     if params[0]._data.shape[1] != width:
         raise ShapeError(
             f"{name}: expected an input of {params[0]._data.shape[1]} features in its last dimension, got "

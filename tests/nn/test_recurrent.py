@@ -7,7 +7,7 @@ import pytest
 
 import distgrad
 from distgrad import Tensor, nn
-from distgrad.errors import ShapeError
+from distgrad.errors import DTypeError, ShapeError
 from distgrad.nn.utils import rnn
 
 Arrays = list[np.ndarray[Any, Any]]
@@ -148,6 +148,8 @@ def test_parameter_names_are_torchs() -> None:
 
 def test_errors_say_what_is_needed() -> None:
     layer = nn.LSTM(3, 4)
+    with pytest.raises(DTypeError, match=r"lstm: expected .*weights' dtype distgrad.float32, got distgrad.int64; use"):
+        layer(distgrad.zeros(2, 1, 3, dtype=distgrad.int64))
     with pytest.raises(ShapeError, match="Expected 3, got 5"):
         layer(distgrad.randn(2, 1, 5))
     with pytest.raises(ShapeError, match=r"Expected hidden\[1\] size \(1, 2, 4\), got \[1, 2, 5\]"):
