@@ -99,7 +99,7 @@ HANGS = "rank 1 hangs from here on"
 PLANTED = {
     "fails": ("assert job.rank != 1", "[rank 1] "),
     "hangs": (f"job.rank == 1 and (os.write(2, b'{HANGS}'), time.sleep(60))", "in test_planted"),  # a line of the stack
-    "dies": ("job.rank == 1 and os.kill(os.getpid(), 9)", "differs from rank 0"),
+    "dies": ("job.rank == 1 and (rank_0_has_passed(), os.kill(os.getpid(), 9))", "differs from rank 0"),
     "leaks": ("open('/dev/shm/distgrad-planted-leak', 'w')", "/dev/shm/distgrad-planted-leak"),
     "does nothing wrong": ("pass", ""),
 }
@@ -107,11 +107,17 @@ PLANTED = {
 TEMPLATE = """
 import os
 import time
+from pathlib import Path
 import pytest
 from mpi4py import MPI
 from distgrad._environment import job
 
 pytestmark = pytest.mark.mpi
+
+def rank_0_has_passed():  # mpirun ends rank 0 with rank 1, maybe before rank 0 has begun
+    results = Path(os.environ["{directory}"], "rank0.jsonl")
+    while not results.exists() or not results.stat().st_size:
+        time.sleep(0.01)
 
 def test_planted():
     {bug}
@@ -125,7 +131,7 @@ def test_runner_finds(bug: str, message: str, tmp_path: Path) -> None:
         pytest.skip("no mpirun beside this Python; install distgrad[mpich]")
     file = tmp_path / "test_planted.py"
     hangs = HANGS in bug
-    file.write_text(TEMPLATE.format(bug=bug, waits=hangs))
+    file.write_text(TEMPLATE.format(bug=bug, waits=hangs, directory=DIRECTORY))
     outside = ("-p", "tests.conftest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path))
     try:
         job = start_files(installed_mpis()[0], 2, [file], tmp_path, *outside)
