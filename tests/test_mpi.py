@@ -5,6 +5,7 @@ All files share a job, because every rank's start of pytest takes a second.
 `mpirun -n 4 python -m pytest --with-mpi -m mpi tests/mpi` does one of these jobs by hand.
 """
 
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tests.rank_results import DIRECTORY, Result, problems, read, skips
 
 RANKS = (2, 3, 4)
 DEADLINE = 600.0  # seconds for a job
+SILENCE = 60.0  # seconds without a result after which a job ends in which a test has failed: others wait for that rank
 
 FILES = sorted(path.relative_to(ROOT) for path in MPI_TESTS.glob("test_*.py"))
 # Files that run on every number of ranks only with `pytest -m slow`. What training promises over MPI and over the
@@ -76,9 +78,22 @@ def test_slow_ones_on_ranks(mpi: Mpi, ranks: int, tmp_path: Path, request: pytes
     judge(start_files(mpi, ranks, FILES, tmp_path, marked="mpi and slow"), mpi, ranks, tmp_path, request)
 
 
+def finish(job: Job, folder: Path, deadline: float = DEADLINE, silence: float = SILENCE) -> Outcome:
+    """Wait for the end of a job, but not for ranks that wait for one whose test has failed."""
+    end, seen, changed = time.monotonic() + deadline, 0, time.monotonic()
+    while job.process.poll() is None and time.monotonic() < end:
+        time.sleep(0.2)
+        written = sum(path.stat().st_size for path in folder.glob("rank*.jsonl"))
+        if written != seen:
+            seen, changed = written, time.monotonic()
+        elif time.monotonic() - changed > silence and any(result.outcome == "failed" for result in read(folder)):
+            break
+    return job.finish(1.0 if job.process.poll() is not None else 0.0)
+
+
 def judge(job: Job, mpi: Mpi, ranks: int, folder: Path, request: pytest.FixtureRequest) -> None:
     """Assert that all goes well, and note what is skipped."""
-    outcome = job.finish(DEADLINE)
+    outcome = finish(job, folder)
     results = read(folder)
     for reason, count in skips(results).items():
         request.config.stash[SUMMARY].append(f"SKIPPED [{count}] on {ranks} ranks of {mpi.name}: {reason}")
@@ -97,8 +112,11 @@ def test_mpi_is_there(name: str) -> None:
 
 HANGS = "rank 1 hangs from here on"
 PLANTED = {
-    "fails": ("assert job.rank != 1", "[rank 1] "),
-    "hangs": (f"job.rank == 1 and (os.write(2, b'{HANGS}'), time.sleep(60))", "in test_planted"),  # a line of the stack
+    "fails": ("assert job.rank != 1; MPI.COMM_WORLD.barrier()", "[rank 1] "),  # which the other rank waits for
+    "hangs": (  # a line of the stack
+        f"job.rank == 1 and (os.write(2, b'{HANGS}'), time.sleep(60)); MPI.COMM_WORLD.barrier()",
+        "in test_planted",
+    ),
     "dies": ("job.rank == 1 and (rank_0_has_passed(), os.kill(os.getpid(), 9))", "differs from rank 0"),
     "leaks": ("open('/dev/shm/distgrad-planted-leak', 'w')", "/dev/shm/distgrad-planted-leak"),
     "does nothing wrong": ("pass", ""),
@@ -121,7 +139,6 @@ def rank_0_has_passed():  # mpirun ends rank 0 with rank 1, maybe before rank 0 
 
 def test_planted():
     {bug}
-    MPI.COMM_WORLD.barrier() if {waits} else None
 """
 
 
@@ -131,13 +148,15 @@ def test_runner_finds(bug: str, message: str, tmp_path: Path) -> None:
         pytest.skip("no mpirun beside this Python; install distgrad[mpich]")
     file = tmp_path / "test_planted.py"
     hangs = HANGS in bug
-    file.write_text(TEMPLATE.format(bug=bug, waits=hangs, directory=DIRECTORY))
+    file.write_text(TEMPLATE.format(bug=bug, directory=DIRECTORY))
     outside = ("-p", "tests.conftest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path))
     try:
         job = start_files(installed_mpis()[0], 2, [file], tmp_path, *outside)
         if hangs:
             job.await_output(HANGS, 120.0)
-        outcome = job.finish(0.5 if hangs else 120.0)
+        started = time.monotonic()
+        outcome = job.finish(0.5) if hangs else finish(job, tmp_path, silence=0.5)
+        assert time.monotonic() - started < DEADLINE / 2
     finally:
         Path("/dev/shm/distgrad-planted-leak").unlink(missing_ok=True)
     wrong = verdict(outcome, read(tmp_path), 2)

@@ -139,6 +139,28 @@ def test_a_rank_that_gave_up_is_named_with_its_reason() -> None:
         enter(first, SUM)
 
 
+def test_a_mismatch_that_a_peer_found_is_seen_when_the_rows_have_come() -> None:
+    """The row of who gave up may be there before that of whose call was another: they come from another node."""
+    first, second, third = boards(3)
+    first.essential = [1]
+    second.announce(SUM)
+    second.arrive()
+    second.fail("CollectiveMismatchError: planted")
+    errors = together(lambda: enter(first, SUM), lambda: (time.sleep(0.2), enter(third, LONGER))[0])
+    assert all(isinstance(error, CollectiveMismatchError) for error in errors), errors
+    assert f"rank 2: {LONGER} at test_board.py:" in str(errors[0])
+
+
+def test_a_mismatch_that_no_row_shows_is_a_lost_peer() -> None:
+    first, second, _ = boards(3)
+    first.essential = [1]
+    second.announce(SUM)
+    second.arrive()
+    second.fail("CollectiveMismatchError: planted")
+    with pytest.raises(PeerLostError, match="rank 1 gave up: CollectiveMismatchError: planted"):
+        enter(first, SUM)
+
+
 def test_a_dead_rank_is_named() -> None:
     first, _ = boards(2)
     child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))

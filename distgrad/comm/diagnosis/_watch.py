@@ -71,6 +71,7 @@ class Watch:
         self._essential = essential
         self._circle = Circle(rows)
         self._begun = False
+        self._told = 0.0  # seconds of waiting after which a peer was seen to have found a mismatch
         self._abroad = threading.get_ident() != home
         self._web = Strand(rows.rank, () if self._abroad else ranks)
 
@@ -162,7 +163,16 @@ class Watch:
                 return  # it came before it ended
             if state == State.TIMED_OUT:
                 raise self._timeout(waited)  # whom it waited for, this rank waits for
+        if self._compare is not None and self._will_see(rank, waited):
+            return
         raise PeerLostError(f"rank {rows.rank} was waiting in {self._doing()}, but {fate(rows, rank)}")
+
+    def _will_see(self, rank: int, waited: float) -> bool:
+        """Whether this peer has found a mismatch that the rows will show here too, once all of them have come."""
+        if not self._rows.read(rank, REASON).startswith(CollectiveMismatchError.__name__):
+            return False
+        self._told = self._told or waited
+        return waited < self._told + GRACE
 
     def _deadlock(self, text: str) -> DeadlockError:
         self._rows.write(REASON, f"it waits with others in a circle, in {self._doing()}")
