@@ -114,9 +114,51 @@ def test_solve_names_the_sizes(shape: tuple[int, ...], left: bool, what: str) ->
         distgrad.linalg.solve(distgrad.eye(2), distgrad.zeros(shape), left=left)
 
 
-def test_dropout_of_integers() -> None:
-    with pytest.raises(DTypeError, match=r"dropout: expected a floating-point input, got distgrad.int64"):
-        F.dropout(distgrad.ones(3, dtype=distgrad.int64))
+LABELS = distgrad.tensor([0, 1])
+PLANES = distgrad.zeros(2, 4, 3)
+
+
+@pytest.mark.parametrize("dtype", [distgrad.bool, distgrad.int64], ids=str)
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("dropout", F.dropout),
+        ("softmax", lambda x: F.softmax(x, 1)),
+        ("glu", F.glu),
+        ("layer_norm", lambda x: F.layer_norm(x, (3,))),
+        ("batch_norm", nn.BatchNorm1d(4)),
+        ("instance_norm", F.instance_norm),
+        ("scaled_dot_product_attention", lambda x: F.scaled_dot_product_attention(x, x, x)),
+        ("cross_entropy", lambda x: F.cross_entropy(x[:, :, 0], LABELS)),
+        ("nll_loss", lambda x: F.nll_loss(x[:, :, 0], LABELS)),
+        ("binary_cross_entropy", lambda x: F.binary_cross_entropy(x, x)),
+        ("binary_cross_entropy_with_logits", lambda x: F.binary_cross_entropy_with_logits(x, x)),
+    ],
+)
+def test_what_has_a_meaning_in_floating_point_alone(name: str, call: Callable[[Any], Any], dtype: Any) -> None:
+    with pytest.raises(DTypeError, match=rf"^{name}: expected a floating-point dtype, got {dtype}; convert with"):
+        call(PLANES.transpose(1, 2).to(dtype) if name == "glu" else PLANES.to(dtype))
+
+
+@pytest.mark.parametrize("loss", [F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss])
+def test_bools_have_no_difference(loss: Callable[[Any, Any], Any]) -> None:
+    with pytest.raises(DTypeError, match=r"_loss: expected a floating-point dtype, got distgrad.bool"):
+        loss(X > 0, X > 0)
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        lambda x, w: F.layer_norm(x, (4,), w),
+        lambda x, w: F.rms_norm(x, (4,), w),
+        lambda x, w: F.batch_norm(x, w, w, w, w),
+        lambda x, w: F.group_norm(x, 2, w, w),
+        lambda x, w: F.instance_norm(x.unsqueeze(-1).expand(2, 4, 3), None, None, w),
+    ],
+)
+def test_a_norm_takes_arrays(norm: Callable[[Any, Any], Any]) -> None:
+    x, weight = distgrad.arange(8.0).reshape(2, 4), np.arange(1, 5, dtype=np.float32)
+    assert np.array_equal(norm(x, weight).numpy(), norm(x, distgrad.tensor(weight)).numpy())
 
 
 def test_the_states_of_an_lstm_are_two() -> None:

@@ -10,7 +10,7 @@ from ..autograd._base import wrap
 from ..autograd._node import Node
 from ..autograd._op import Op, apply
 from ..errors import DTypeError, ShapeError
-from ._common import need_same_dtype, tensor_of
+from ._common import check_floating, need_same_dtype, tensor_of
 from ._generator import stream_of
 from ._spec import op
 
@@ -158,6 +158,7 @@ def scaled_dot_product_attention(
         ValueError: both a mask and `is_causal`.
     """
     q, k, v = (tensor_of(t, "scaled_dot_product_attention") for t in (query, key, value))
+    check_floating("scaled_dot_product_attention", q)
     _check(q, k, v)
     if attn_mask is not None and is_causal:
         raise ValueError(

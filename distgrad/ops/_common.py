@@ -127,6 +127,32 @@ def floating(t: Any, name: str) -> "Tensor":
     return t if t._data.dtype.kind in "fcV" else cast(t, get_default_dtype().numpy)
 
 
+def check_floating(name: str, t: Any, advice: str = "convert with .float()") -> None:
+    """Raises for integers and bools, where only a result in floating point has a meaning.
+
+    Raises:
+        DTypeError: the tensor's dtype is neither floating-point nor complex.
+    """
+    if t._data.dtype.kind in "biu":
+        raise DTypeError(f"{name}: expected a floating-point dtype, got {t.dtype}; {advice}")
+
+
+def floating_in(value: Any, dtype: Any, name: str) -> "Tensor":
+    """`value` as a tensor of the torch-style `dtype`, by default its own, which has to be floating-point or complex.
+
+    Raises:
+        DTypeError: it is not.
+    """
+    t = to_dtype(tensor_of(value, name), dtype)
+    check_floating(name, t, "convert with .float() or pass dtype=")
+    return t
+
+
+def optional(value: Any, name: str) -> Any:
+    """A tensor or an array as a tensor, None as it is."""
+    return value if value is None or isinstance(value, TensorBase) else tensor_of(value, name)
+
+
 def to_dtype(t: "Tensor", dtype: Any) -> "Tensor":
     """`t` in the torch-style `dtype`; itself if that is None or its own."""
     return t if dtype is None else cast(t, as_dtype(dtype).numpy)

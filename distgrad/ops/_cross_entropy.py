@@ -8,7 +8,7 @@ from ..autograd._base import TensorBase
 from ..autograd._node import Node
 from ..autograd._op import Op, apply
 from ..errors import DTypeError, ShapeError
-from ._common import tensor_of
+from ._common import check_floating, tensor_of
 from ._spec import op
 
 if TYPE_CHECKING:
@@ -176,6 +176,7 @@ def _class_inputs(name: str, input: Any, target: Any, weight: Any) -> Any:
     x, t = tensor_of(input, name), tensor_of(target, name)
     if x._data.ndim == 0:
         raise ShapeError(f"{name}: expected an input of shape (N, C, ...) or (C,), got a 0-d tensor")
+    check_floating(name, x)
     _need_class_target(name, x._data, t._data)
     classes = x._data.shape[1 if x._data.ndim > 1 else 0]
     weight = None if weight is None else tensor_of(weight, name)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 from .._typing import Array, Shape
 from ..autograd._node import Node
 from ..autograd._op import Op, apply1
-from ..errors import DTypeError, ShapeError
+from ..errors import ShapeError
 from ._activation import maybe_inplace
-from ._common import tensor_of
+from ._common import check_floating, tensor_of
 from ._generator import stream_of
 from ._spec import op
 
@@ -56,8 +56,7 @@ def _dropped(name: str, kind: Any, input: Any, p: float, training: bool, inplace
     x = tensor_of(input, name)
     if not training or p == 0:
         return x
-    if x._data.dtype.kind not in "fcV":
-        raise DTypeError(f"{name}: expected a floating-point input, got {x.dtype}; convert with .float()")
+    check_floating(name, x)
     shape = x._data.shape
     if features:
         if len(shape) < 2:

@@ -9,7 +9,7 @@ from ..autograd._base import TensorBase
 from ..autograd._node import Node
 from ..autograd._op import Op, apply, result_dtype
 from ..errors import ShapeError
-from ._common import cast, tensor_of
+from ._common import cast, check_floating, tensor_of
 from ._cross_entropy import check_reduction, legacy_reduction
 from ._spec import op
 
@@ -117,6 +117,7 @@ def pair_of(name: str, input: Any, target: Any) -> tuple[Any, Any]:
 
     Raises:
         ShapeError: they cannot be broadcast.
+        DTypeError: both are of bools.
     """
     x = input if isinstance(input, TensorBase) else tensor_of(input, name)
     y = target if isinstance(target, TensorBase) else tensor_of(target, name)
@@ -126,6 +127,8 @@ def pair_of(name: str, input: Any, target: Any) -> tuple[Any, Any]:
     if a.dtype is not b.dtype and a.dtype != b.dtype:
         dtype = result_dtype((x, y))
         x, y = cast(x, dtype), cast(y, dtype)
+    elif a.dtype.kind == "b":
+        check_floating(name, x)
     return x, y
 
 
@@ -295,6 +298,7 @@ class BinaryCrossEntropyWithLogits(Op):
 
 def _binary_pair(name: str, input: Any, target: Any) -> tuple[Any, Any]:
     x, t = tensor_of(input, name), tensor_of(target, name)
+    check_floating(name, x)
     if x._data.shape != t._data.shape:
         raise ShapeError(
             f"{name}: expected a target of the input's shape {list(x._data.shape)}, got {list(t._data.shape)}; "

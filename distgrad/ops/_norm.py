@@ -8,8 +8,8 @@ from .._shard import current_shard
 from .._typing import Array, Shape
 from ..autograd._node import Node
 from ..autograd._op import Op, apply
-from ..errors import DTypeError, ShapeError
-from ._common import tensor_of
+from ..errors import ShapeError
+from ._common import check_floating, optional, tensor_of
 from ._spec import op
 
 if TYPE_CHECKING:
@@ -108,11 +108,6 @@ def check_channels(name: str, channels: int, **tensors: Any) -> None:
             )
 
 
-def check_floating(name: str, x: Any) -> None:
-    if x._data.dtype.kind in "biu":
-        raise DTypeError(f"{name}: expected a floating-point dtype, got {x._data.dtype}; convert with .float()")
-
-
 @op(method=False)
 def batch_norm(
     input: "Tensor",
@@ -146,6 +141,8 @@ def batch_norm(
     if x._data.ndim < 2:
         raise ShapeError(f"batch_norm: expected an input of shape (N, C, ...), got {list(x._data.shape)}")
     channels = x._data.shape[1]
+    running_mean, running_var = optional(running_mean, "batch_norm"), optional(running_var, "batch_norm")
+    weight, bias = optional(weight, "batch_norm"), optional(bias, "batch_norm")
     check_channels("batch_norm", channels, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     if not training:
         if running_mean is None or running_var is None:
@@ -259,6 +256,7 @@ def layer_norm(
     """
     x = tensor_of(input, "layer_norm")
     check_floating("layer_norm", x)
+    weight, bias = optional(weight, "layer_norm"), optional(bias, "layer_norm")
     _, size = _trailing("layer_norm", x, normalized_shape, weight=weight, bias=bias)
     return apply(LayerNorm, (x, weight, bias), (size, eps))  # type: ignore[no-any-return]
 
@@ -315,5 +313,6 @@ def rms_norm(
     """
     x = tensor_of(input, "rms_norm")
     check_floating("rms_norm", x)
+    weight = optional(weight, "rms_norm")
     _, size = _trailing("rms_norm", x, normalized_shape, weight=weight)
     return apply(RmsNorm, (x, weight), (size, _EPSILON[x._data.dtype.name] if eps is None else eps))  # type: ignore[no-any-return]

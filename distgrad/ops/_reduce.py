@@ -7,8 +7,7 @@ from .._typing import Array
 from ..autograd._base import wrap_result
 from ..autograd._node import Node
 from ..autograd._op import Op, apply, apply1
-from ..errors import DTypeError
-from ._common import axes_of, axis_of, cast, tensor_of, to_dtype
+from ._common import axes_of, axis_of, cast, check_floating, floating_in, tensor_of, to_dtype
 from ._spec import op
 
 if TYPE_CHECKING:
@@ -284,17 +283,8 @@ def mean(input: "Tensor", dim: Any = None, keepdim: bool = False, *, dtype: Any 
     Raises:
         DTypeError: the input is not of a floating-point dtype.
     """
-    t = to_dtype(tensor_of(input, "mean"), dtype)
-    _need_floating(t, "mean")
+    t = floating_in(input, dtype, "mean")
     return apply1(Mean, t, axes_of(dim, t._data.ndim, "mean"), keepdim)
-
-
-def _need_floating(t: Any, name: str) -> None:
-    if t._data.dtype.kind in "biu":
-        raise DTypeError(
-            f"{name}: expected a floating-point dtype, got {t.dtype}; convert with .float()"
-            + (" or pass dtype=" if name == "mean" else "")
-        )
 
 
 def _spread(op_class: Any, name: str, input: Any, dim: Any, unbiased: Any, keepdim: bool, correction: Any) -> Any:
@@ -304,7 +294,7 @@ def _spread(op_class: Any, name: str, input: Any, dim: Any, unbiased: Any, keepd
     if correction is None:
         correction = 1 if unbiased is None or unbiased else 0
     t = tensor_of(input, name)
-    _need_floating(t, name)
+    check_floating(name, t)
     from_all = axes_of(dim, t._data.ndim, name)
     return op_class, t, (from_all, correction, keepdim)
 
@@ -413,7 +403,7 @@ def nansum(input: "Tensor", dim: Any = None, keepdim: bool = False, *, dtype: An
 def nanmean(input: "Tensor", dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> "Tensor":
     """The mean over the dimensions `dim` of the elements that are not nan."""
     t = to_dtype(tensor_of(input, "nanmean"), dtype)
-    _need_floating(t, "nanmean")
+    check_floating("nanmean", t)
     return nansum(t, dim, keepdim) / sum(t.isnan().logical_not(), dim, keepdim)
 
 

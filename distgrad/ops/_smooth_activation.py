@@ -7,7 +7,7 @@ from ..autograd._node import Node
 from ..autograd._op import Op, apply1
 from ..errors import ShapeError
 from ._activation import maybe_inplace
-from ._common import axis_of, floating, tensor_of, weak
+from ._common import axis_of, check_floating, floating, tensor_of, weak
 from ._spec import op
 
 if TYPE_CHECKING:
@@ -296,6 +296,7 @@ def glu(input: "Tensor", dim: int = -1) -> "Tensor":
         ShapeError: the size of `dim` is odd.
     """
     x = tensor_of(input, "glu")
+    check_floating("glu", x)
     axis = axis_of(dim, x._data.ndim, "glu")
     if x._data.ndim == 0 or x._data.shape[axis] % 2:
         raise ShapeError(f"glu: expected an even size of dimension {dim}, got shape {list(x._data.shape)}")

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any
 from .._typing import Array
 from ..autograd._node import Node
 from ..autograd._op import Op, apply1
-from ..errors import DTypeError
-from ._common import axes_of, axis_of, cast, floating, tensor_of, to_dtype
+from ._common import axes_of, axis_of, cast, floating, floating_in
 from ._reduce import restore_axes
 from ._spec import op
 
@@ -105,15 +104,6 @@ def _from_end(xp: Any, g: Any, x: Any, y: Any, axis: int, sign: float) -> Any:
     return xp.exp(total + x)
 
 
-def _real(input: Any, dtype: Any, name: str) -> Any:
-    t = to_dtype(tensor_of(input, name), dtype)
-    if t._data.dtype.kind in "biu":
-        raise DTypeError(
-            f"{name}: expected a floating-point dtype, got {t.dtype}; convert with .float() or pass dtype="
-        )
-    return t
-
-
 @op()
 def softmax(input: "Tensor", dim: int, dtype: Any = None) -> "Tensor":
     """``exp(x) / sum(exp(x))`` along a dimension; nan where all elements are -inf.
@@ -123,21 +113,21 @@ def softmax(input: "Tensor", dim: int, dtype: Any = None) -> "Tensor":
         dim: the dimension along which the results sum to 1.
         dtype: convert the input to this dtype first.
     """
-    t = _real(input, dtype, "softmax")
+    t = floating_in(input, dtype, "softmax")
     return apply1(Softmax, t, axis_of(dim, t._data.ndim, "softmax"))
 
 
 @op()
 def log_softmax(input: "Tensor", dim: int, dtype: Any = None) -> "Tensor":
     """The logarithm of softmax, without taking it: ``x - log(sum(exp(x)))``. Arguments as for `softmax`."""
-    t = _real(input, dtype, "log_softmax")
+    t = floating_in(input, dtype, "log_softmax")
     return apply1(LogSoftmax, t, axis_of(dim, t._data.ndim, "log_softmax"))
 
 
 @op(method=False)
 def softmin(input: "Tensor", dim: int, dtype: Any = None) -> "Tensor":
     """``softmax(-input)``. Arguments as for `softmax`."""
-    t = _real(input, dtype, "softmin")
+    t = floating_in(input, dtype, "softmin")
     return softmax(-t, dim)
 
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 from .._typing import Array
 from ..autograd._node import Node
 from ..autograd._op import Op, apply1
-from ..errors import DTypeError, ShapeError
+from ..errors import ShapeError
 from ._arithmetic import Sub
-from ._common import axes_of, binary, tensor_of, to_dtype
+from ._common import axes_of, binary, floating_in
 from ._reduce import is_half, restore_axes
 from ._spec import op
 
@@ -74,15 +74,6 @@ def _general_gradient(xp: Any, g: Any, x: Any, y: Any, p: float) -> Any:
     return xp.where(zero, xp.zeros_like(x), value)
 
 
-def _floating(t: Any, dtype: Any, name: str) -> Any:
-    t = to_dtype(tensor_of(t, name), dtype)
-    if t._data.dtype.kind in "biu":
-        raise DTypeError(
-            f"{name}: expected a floating-point dtype, got {t.dtype}; convert with .float() or pass dtype="
-        )
-    return t
-
-
 @op(name="linalg.vector_norm", method=False)
 def vector_norm(x: "Tensor", ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> "Tensor":
     """The norm of the elements over the dimensions `dim` (all by default), as of one vector.
@@ -94,7 +85,7 @@ def vector_norm(x: "Tensor", ord: Any = 2, dim: Any = None, keepdim: bool = Fals
         keepdim: keep each reduced dimension as 1.
         dtype: convert the input to this dtype first.
     """
-    t = _floating(x, dtype, "linalg.vector_norm")
+    t = floating_in(x, dtype, "linalg.vector_norm")
     axes = axes_of(dim, t._data.ndim, "linalg.vector_norm")
     if t._data.size == 0 and (ord < 0 or math.isinf(ord)) and math.prod([t._data.shape[a] for a in axes]) == 0:
         raise ShapeError(f"linalg.vector_norm: the norm of order {ord} of no elements is not defined")
