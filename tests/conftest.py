@@ -34,6 +34,8 @@ SUMMARY = pytest.StashKey[list[str]]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[SUMMARY] = []
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's `pytest &`; the jobs of tests would inherit that
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if job.in_mpi_job:
         faulthandler.register(signal.SIGUSR1, file=sys.__stderr__, all_threads=True)
         writer = writer_for_this_rank(job.rank)
