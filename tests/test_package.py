@@ -1,7 +1,7 @@
 """What installing and importing the package costs and needs."""
 
+import math
 import resource
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -67,13 +67,16 @@ def cpu_seconds(code: str) -> float:
 
 def test_import_is_quick() -> None:
     # Most of the time until the first tensor is the import of NumPy. A test on a busy machine can hold the ratio to it,
-    # which is 1.7 on an idle one, and up to 1.9 where caches are shared with ten other processes.
-    most = {"import distgrad": 0.5, "import distgrad; distgrad.zeros(1)": 2.0}
+    # which is 1.7 on an idle one. What disturbs a process makes it slower, so the least of several times is compared,
+    # and where that is too much, of some more.
+    most = {"import numpy": 1.0, "import distgrad": 0.5, "import distgrad; distgrad.zeros(1)": 2.0}
     python("import distgrad; distgrad.zeros(1)")  # leaves compiled modules behind
-    turns = [(cpu_seconds("import numpy"), {code: cpu_seconds(code) for code in most}) for _ in range(5)]
-    for code in most:
-        ratios = [ours[code] / numpys for numpys, ours in turns]
-        assert statistics.median(ratios) < most[code], (code, ratios)
+    least = dict.fromkeys(most, math.inf)
+    for turn in range(20):
+        least = {code: min(seconds, cpu_seconds(code)) for code, seconds in least.items()}
+        if turn >= 3 and all(least[code] <= most[code] * least["import numpy"] for code in most):
+            return
+    raise AssertionError(least)
 
 
 def test_import_leaves_numpy_alone() -> None:

@@ -1,5 +1,6 @@
 """Groups over all ranks of a test job, of every backend, on one node or on ranks that take themselves for two."""
 
+import dataclasses
 import time
 
 import pytest
@@ -10,6 +11,7 @@ from distgrad.comm._communicator import Options
 from distgrad.comm._hierarchical import HierarchicalCommunicator
 from distgrad.comm._mpi import MpiCommunicator
 from distgrad.comm._shm import ShmCommunicator
+from distgrad.comm._types import DEFAULT_TIMEOUT
 from tests.comm.nodes import small_windows
 
 RANK, SIZE = MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size
@@ -38,12 +40,19 @@ def meet() -> None:
 
 
 def make(backend: str, options: Options) -> Communicator:
-    """A group over all ranks.
+    """A group over all ranks, which have all the time they need to make it.
 
     Args:
         backend: "mpi", "shm"; "wire", which is mpi without any board; "mpi 2 nodes", "hierarchical".
         options: its timeout and stall warning.
     """
+    patient = dataclasses.replace(options, timeout=DEFAULT_TIMEOUT)
+    group = _make(backend, patient)
+    object.__setattr__(patient, "timeout", options.timeout)  # all parts of the group hold this one object
+    return group
+
+
+def _make(backend: str, options: Options) -> Communicator:
     if backend == "wire":
         return MpiCommunicator(MPI.COMM_WORLD.Dup(), options=options)
     try:
