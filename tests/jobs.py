@@ -159,12 +159,14 @@ class Job:
                 return
 
     def _left_behind(self) -> list[str]:
-        """Processes and files that are there 5 s after the end; to end takes a moment, on a busy machine a long one."""
-        end = time.monotonic() + 5.0
+        """Processes that are there long after the end, and files 5 s after theirs: a busy machine takes its time."""
+        ended = alive = time.monotonic()
         while True:
+            now = time.monotonic()
             processes = [_read(Path(f"/proc/{pid}/cmdline")).decode() for pid in self.descendants()]
+            alive = now if processes else alive
             left = processes + sorted(_shared_memory() - self._shared - _mapped())
-            if not left or time.monotonic() > end:
+            if not left or now > (ended + 30.0 if processes else alive + 5.0):
                 return left
             time.sleep(0.02)
 

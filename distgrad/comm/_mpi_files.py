@@ -22,7 +22,9 @@ from .._environment import inherited, kvs_descriptor, pmix_namespace
 
 _FOLDER = "/dev/shm"
 _PREFIXES = (f"{_FOLDER}/mpich_shm_", f"{_FOLDER}/sm_segment.")
-_PATIENCE = 1.0  # seconds for Hydra to answer; it takes a tenth of a millisecond
+# Seconds for Hydra to answer. It takes a tenth of a millisecond, but seconds on a node with too much to do; and an
+# answer that nobody awaits any more would be read by MPI_Init, which fails of that.
+_PATIENCE = 60.0
 
 # $0 is the rank, $1 the pattern of its files. The input ends when the rank has written a line (the files are gone), or
 # has died; a rank that goes on as another program has closed the pipe too, and lives. The files of UCX, which MPICH

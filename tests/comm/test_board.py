@@ -15,7 +15,7 @@ from distgrad.comm._process import Process
 from distgrad.comm._types import ReduceOp
 from distgrad.comm.diagnosis import _board
 from distgrad.comm.diagnosis._board import Board, leave
-from distgrad.comm.diagnosis._rows import PID, ROW, STARTED, STATE, State, board_bytes
+from distgrad.comm.diagnosis._rows import PID, ROW, SINCE, STARTED, STATE, TABLES, State, board_bytes
 from distgrad.errors import CollectiveMismatchError, CommTimeoutError, PeerLostError
 
 SUM = Call(Kind.ALL_REDUCE, 1000, code=1, op=ReduceOp.SUM)
@@ -103,8 +103,18 @@ def test_timeout_names_who_is_missing() -> None:
 
 
 def test_stall_is_reported_once_by_the_lowest_waiting_rank(capfd: pytest.CaptureFixture[str]) -> None:
-    first, second, third = boards(3, stall_warn=0.25)  # in which the second comes, on a busy machine too
-    together(lambda: enter(first, SUM), lambda: enter(second, SUM), lambda: (time.sleep(0.6), enter(third, SUM))[0])
+    first, second, third = boards(3, stall_warn=0.25)
+
+    def enter_when(board: Board, come: Callable[[], bool]) -> None:
+        while not come():
+            time.sleep(1e-3)
+        enter(board, SUM)
+
+    together(
+        lambda: enter_when(first, lambda: first.rows.state(1) == State.WAITING),
+        lambda: enter(second, SUM),
+        lambda: enter_when(third, lambda: first.rows.get(0, TABLES) > 0 and first.rows.seconds_since(0, SINCE) > 0.6),
+    )
     text = capfd.readouterr().err
     assert text.count("has waited") == 1
     assert "distgrad: rank 0 has waited" in text and "rank 1: waits in call #1" in text

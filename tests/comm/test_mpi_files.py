@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -50,6 +51,17 @@ def test_the_question_to_hydra(answer: bytes, name: bytes, monkeypatch: pytest.M
         assert hydra.recv(100) == b"cmd=get_my_kvsname\n"
         monkeypatch.setattr(_mpi_files, "_in_use", lambda: True)
         assert _mpi_files._key_value_space() == b""
+
+
+def test_a_late_answer_of_hydra_is_not_left_for_mpi(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, hydra = socket.socketpair()
+    with mine, hydra:
+        monkeypatch.setattr(_mpi_files, "kvs_descriptor", mine.fileno())
+        monkeypatch.setattr(_mpi_files, "_in_use", lambda: False)
+        answer = threading.Timer(1.5, hydra.sendall, [b"cmd=my_kvsname rc=0 kvsname=kvs_3\n"])
+        answer.start()
+        assert _mpi_files._key_value_space() == b"kvs_3"
+        answer.join()
 
 
 RANK = """

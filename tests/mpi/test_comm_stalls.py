@@ -74,7 +74,7 @@ def test_a_stopped_process_and_one_in_native_code(
         time.sleep(2.5)  # until nothing is sent any more that was sent when the group was new
         group.barrier()
     if RANK == LAST:
-        seconds = 4.0 if backend == "hierarchical" else 1.5
+        seconds = 4.0 if backend == "hierarchical" else 3.0
         stop(seconds) if lateness == "stopped" else native(seconds)
     group.barrier()
     texts = tables(capfd)
