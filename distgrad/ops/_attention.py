@@ -88,6 +88,7 @@ def _is_bool(mask: Any) -> bool:
 
 
 def _check(q: Any, k: Any, v: Any) -> None:
+    check_floating("scaled_dot_product_attention", q)
     need_same_dtype("scaled_dot_product_attention", query=q, key=k, value=v)
     a, b, c = q._data.shape, k._data.shape, v._data.shape
     if min(len(a), len(b), len(c)) < 2:
@@ -158,7 +159,6 @@ def scaled_dot_product_attention(
         ValueError: both a mask and `is_causal`.
     """
     q, k, v = (tensor_of(t, "scaled_dot_product_attention") for t in (query, key, value))
-    check_floating("scaled_dot_product_attention", q)
     _check(q, k, v)
     if attn_mask is not None and is_causal:
         raise ValueError(

@@ -212,7 +212,7 @@ def cross_entropy(
 
     Raises:
         ShapeError: the shapes do not fit.
-        DTypeError: class targets that are not integers.
+        DTypeError: class targets that are not integers, or an input of integers.
         IndexError: a class outside [0, C).
     """
     reduction = legacy_reduction(size_average, reduce, reduction)

@@ -9,8 +9,8 @@ from ..autograd._node import Node
 from ..autograd._op import Op, apply
 from ..backend import backend_of
 from ..errors import ShapeError
-from ._common import check_floating, optional, tensor_of
-from ._norm import batch_norm, check_channels, in_dtype_of, move_towards, per_channel, sum_per_channel
+from ._common import check_floating, tensor_of
+from ._norm import batch_norm, in_dtype_of, move_towards, of_channels, per_channel, sum_per_channel
 from ._spec import op
 
 if TYPE_CHECKING:
@@ -84,8 +84,7 @@ def group_norm(
             f"num_groups={num_groups}, got "
             f"{list(x._data.shape)}"
         )
-    weight, bias = optional(weight, "group_norm"), optional(bias, "group_norm")
-    check_channels("group_norm", x._data.shape[1], weight=weight, bias=bias)
+    weight, bias = of_channels("group_norm", x._data.shape[1], weight=weight, bias=bias)
     return apply(GroupNorm, (x, weight, bias), (num_groups, eps))  # type: ignore[no-any-return]
 
 
@@ -124,9 +123,7 @@ def instance_norm(
     count = math.prod(x._data.shape[2:])
     if count == 1:
         raise ValueError(f"Expected more than 1 spatial element when training, got input size {list(x._data.shape)}")
-    running_mean, running_var = optional(running_mean, "instance_norm"), optional(running_var, "instance_norm")
-    weight, bias = optional(weight, "instance_norm"), optional(bias, "instance_norm")
-    check_channels(
+    running_mean, running_var, weight, bias = of_channels(
         "instance_norm", channels, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
     )
     if running_mean is not None or running_var is not None:

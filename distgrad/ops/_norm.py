@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._shard import current_shard
-from .._typing import Array, Shape
+from .._typing import Array
 from ..autograd._node import Node
 from ..autograd._op import Op, apply
 from ..errors import ShapeError
@@ -99,13 +99,16 @@ class BatchNorm(Op):
         return gx, in_dtype_of(gw, g) if ctx.needs[1] else None, in_dtype_of(gb, g) if ctx.needs[2] else None
 
 
-def check_channels(name: str, channels: int, **tensors: Any) -> None:
-    for key, t in tensors.items():
+def of_channels(name: str, channels: int, **given: Any) -> list[Any]:
+    """What is given for each channel, checked and as tensors; None as it is."""
+    tensors = [optional(t, name) for t in given.values()]
+    for key, t in zip(given, tensors, strict=True):
         if t is not None and t._data.shape != (channels,):
             raise ShapeError(
                 f"{name}: expected {key} of shape [{channels}], one for each channel of the input, got "
                 f"{list(t._data.shape)}"
             )
+    return tensors
 
 
 @op(method=False)
@@ -141,9 +144,9 @@ def batch_norm(
     if x._data.ndim < 2:
         raise ShapeError(f"batch_norm: expected an input of shape (N, C, ...), got {list(x._data.shape)}")
     channels = x._data.shape[1]
-    running_mean, running_var = optional(running_mean, "batch_norm"), optional(running_var, "batch_norm")
-    weight, bias = optional(weight, "batch_norm"), optional(bias, "batch_norm")
-    check_channels("batch_norm", channels, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+    running_mean, running_var, weight, bias = of_channels(
+        "batch_norm", channels, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
+    )
     if not training:
         if running_mean is None or running_var is None:
             raise ValueError("batch_norm: expected running_mean and running_var when training=False, got None")
@@ -220,18 +223,19 @@ class LayerNorm(Op):
         )
 
 
-def _trailing(name: str, x: Any, normalized_shape: Any, **tensors: Any) -> tuple[Shape, int]:
-    """The shape over which to normalise, checked, and its number of elements."""
-    given = normalized_shape if isinstance(normalized_shape, Sequence) else (normalized_shape,)
-    shape = tuple(int(n) for n in given)
+def _trailing(name: str, x: Any, normalized_shape: Any, **given: Any) -> tuple[int, list[Any]]:
+    """The number of elements over which to normalise, and what is given for each, checked and as tensors."""
+    sizes = normalized_shape if isinstance(normalized_shape, Sequence) else (normalized_shape,)
+    shape = tuple(int(n) for n in sizes)
     if not shape or x._data.shape[-len(shape) :] != shape:
         raise ShapeError(
             f"{name}: expected an input of shape (..., {', '.join(map(str, shape))}), got {list(x._data.shape)}"
         )
-    for key, t in tensors.items():
+    tensors = [optional(t, name) for t in given.values()]
+    for key, t in zip(given, tensors, strict=True):
         if t is not None and t._data.shape != shape:
             raise ShapeError(f"{name}: expected {key} of shape {list(shape)}, got {list(t._data.shape)}")
-    return shape, math.prod(shape)
+    return math.prod(shape), tensors
 
 
 @op(method=False)
@@ -256,8 +260,7 @@ def layer_norm(
     """
     x = tensor_of(input, "layer_norm")
     check_floating("layer_norm", x)
-    weight, bias = optional(weight, "layer_norm"), optional(bias, "layer_norm")
-    _, size = _trailing("layer_norm", x, normalized_shape, weight=weight, bias=bias)
+    size, (weight, bias) = _trailing("layer_norm", x, normalized_shape, weight=weight, bias=bias)
     return apply(LayerNorm, (x, weight, bias), (size, eps))  # type: ignore[no-any-return]
 
 
@@ -313,6 +316,5 @@ def rms_norm(
     """
     x = tensor_of(input, "rms_norm")
     check_floating("rms_norm", x)
-    weight = optional(weight, "rms_norm")
-    _, size = _trailing("rms_norm", x, normalized_shape, weight=weight)
+    size, (weight,) = _trailing("rms_norm", x, normalized_shape, weight=weight)
     return apply(RmsNorm, (x, weight), (size, _EPSILON[x._data.dtype.name] if eps is None else eps))  # type: ignore[no-any-return]

@@ -402,8 +402,7 @@ def nansum(input: "Tensor", dim: Any = None, keepdim: bool = False, *, dtype: An
 @op()
 def nanmean(input: "Tensor", dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> "Tensor":
     """The mean over the dimensions `dim` of the elements that are not nan."""
-    t = to_dtype(tensor_of(input, "nanmean"), dtype)
-    check_floating("nanmean", t)
+    t = floating_in(input, dtype, "nanmean")
     return nansum(t, dim, keepdim) / sum(t.isnan().logical_not(), dim, keepdim)
 
 

@@ -8,9 +8,9 @@ from .._typing import Array
 from ..autograd._engine import grad
 from ..autograd._node import Node
 from ..autograd._op import Op, apply
-from ..errors import DTypeError, ShapeError
+from ..errors import ShapeError
 from ._activation import relu
-from ._common import tensor_of
+from ._common import need_same_dtype, tensor_of
 from ._dropout import dropout as drop
 from ._elementwise import sigmoid, tanh
 from ._join import cat, stack
@@ -205,9 +205,7 @@ def _layers(
 
 def _check(name: str, x: Any, states: tuple[Any, ...], params: Sequence[Any], batch: int) -> None:
     width = x._data.shape[-1]
-    if x._data.dtype.kind in "iub":
-        wanted = params[0].dtype
-        raise DTypeError(f"{name}: expected an input of the weights' dtype {wanted}, got {x.dtype}; use .float()")
+    need_same_dtype(name, input=x, weight=params[0])
     if params[0]._data.shape[1] != width:
         raise ShapeError(
             f"{name}: expected an input of {params[0]._data.shape[1]} features in its last dimension, got "

@@ -294,6 +294,7 @@ def glu(input: "Tensor", dim: int = -1) -> "Tensor":
 
     Raises:
         ShapeError: the size of `dim` is odd.
+        DTypeError: the input is of integers or bools.
     """
     x = tensor_of(input, "glu")
     check_floating("glu", x)

@@ -149,24 +149,26 @@ def test_a_rank_that_gave_up_is_named_with_its_reason() -> None:
         enter(first, SUM)
 
 
-def test_a_mismatch_that_a_peer_found_is_seen_when_the_rows_have_come() -> None:
-    """The row of who gave up may be there before that of whose call was another: they come from another node."""
+def boards_after_a_mismatch() -> list[Board]:
+    """Of three ranks, the second of which has come, found a mismatch and given up; the first needs it."""
     first, second, third = boards(3)
     first.essential = [1]
     second.announce(SUM)
     second.arrive()
     second.fail("CollectiveMismatchError: planted")
+    return [first, second, third]
+
+
+def test_a_mismatch_that_a_peer_found_is_seen_when_the_rows_have_come() -> None:
+    """The row of who gave up may be there before that of whose call was another: they come from another node."""
+    first, _, third = boards_after_a_mismatch()
     errors = together(lambda: enter(first, SUM), lambda: (time.sleep(0.2), enter(third, LONGER))[0])
     assert all(isinstance(error, CollectiveMismatchError) for error in errors), errors
     assert f"rank 2: {LONGER} at test_board.py:" in str(errors[0])
 
 
 def test_a_mismatch_that_no_row_shows_is_a_lost_peer() -> None:
-    first, second, _ = boards(3)
-    first.essential = [1]
-    second.announce(SUM)
-    second.arrive()
-    second.fail("CollectiveMismatchError: planted")
+    first, _, _ = boards_after_a_mismatch()
     with pytest.raises(PeerLostError, match="rank 1 gave up: CollectiveMismatchError: planted"):
         enter(first, SUM)
 
